@@ -1,0 +1,103 @@
+"""vegflow: test-time strategies for code that can be executed and scored, as one workflow.
+
+    snakemake --cores all                                             the study in config.yaml
+    snakemake --cores all --configfile resources/studies/NAME.yaml    another one
+
+A study is data (config.yaml says what each key means). It is validated here, before anything runs; which files it
+consists of is computed by `vegflow.plan`; the rules say what is made from what. Results lie in results/STUDY/.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+ROOT = Path(workflow.basedir)
+sys.path.insert(0, str(ROOT))
+
+from vegflow.artifacts.analysis import ANALYSIS_TABLES  # noqa: E402
+from vegflow.artifacts.figures import FIGURES  # noqa: E402
+from vegflow.digest import code_digest, versions  # noqa: E402
+from vegflow.errors import VegflowError  # noqa: E402
+from vegflow.plan import Study  # noqa: E402
+from vegflow.warm import announce  # noqa: E402
+
+
+# A study given on the command line stands alone: it does not inherit from config.yaml.
+if not workflow.overwrite_configfiles:
+
+    configfile: str(ROOT / "config.yaml")
+
+
+try:
+    study = Study(config, ROOT, where=str((workflow.configfiles or ["config.yaml"])[0]))
+except VegflowError as error:
+    raise WorkflowError(str(error))
+
+RESULTS = study.results
+LOGS = f"{RESULTS}/logs"
+BENCHMARKS = f"{RESULTS}/benchmarks"
+STORE = "results/store/evaluations"
+RUN = f"{sys.executable} -m vegflow.warm {ROOT}/workflow/scripts"
+RESOURCES = os.path.relpath(ROOT / "resources")
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+announce(workflow.is_main_process)
+
+
+wildcard_constraints:
+    cell=r"[^/]+/seed\d+/.+",
+    policy=r"base|[^/]+/seed\d+/step\d+",
+    trained=r"[^/]+/seed\d+/step\d+",
+
+
+localrules:
+    all,
+    samples,
+    evaluations,
+    trajectories,
+    tables,
+
+
+rule all:
+    """The whole study: tables, figures and report."""
+    input:
+        f"{RESULTS}/report.html",
+
+
+rule samples:
+    """Rollouts of every sample set."""
+    input:
+        study.rollouts(list(study.config.sample_sets)),
+
+
+rule evaluations:
+    """Verdicts on every rollout."""
+    input:
+        study.evaluations(),
+
+
+rule trajectories:
+    """Every trajectory to its last step, evaluated."""
+    input:
+        study.evaluations(list(study.config.trajectories)),
+        study.updates(),
+
+
+rule tables:
+    """All analysis tables."""
+    input:
+        f"{RESULTS}/tables/selections.parquet",
+        f"{RESULTS}/tables/claims.parquet",
+
+
+include: "workflow/rules/model.smk"
+include: "workflow/rules/sample.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/update.smk"
+include: "workflow/rules/rescore.smk"
+include: "workflow/rules/analyse.smk"
+include: "workflow/rules/report.smk"

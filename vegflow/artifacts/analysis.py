@@ -1,0 +1,326 @@
+"""Schemas of the analysis tables: what `vegflow.statistics` leaves and `vegflow.report` draws from.
+
+Shares are between 0 and 1. `low` and `high` bound the confidence interval of the value before them; they are null where
+there are fewer than two tasks to resample. A null seed means the mean over seeds.
+"""
+
+import pyarrow as pa
+
+from vegflow.artifacts.io import column
+
+TEXT, REAL, COUNT, SEED, STEP, TRUTH = (
+    pa.string(), pa.float64(), pa.int64(), pa.int64(), pa.int32(), pa.bool_(),
+)  # fmt: skip
+
+
+def _interval(of: str, prefix: str = "") -> list[pa.Field]:
+    return [
+        column(f"{prefix}low", REAL, f"lower end of the interval of {of}", nullable=True),
+        column(f"{prefix}high", REAL, f"upper end of the interval of {of}", nullable=True),
+    ]
+
+
+def _where() -> list[pa.Field]:
+    return [column("source", TEXT, "sample set"), column("task_set", TEXT, "tasks averaged over")]
+
+
+STATUSES = pa.schema(
+    [
+        column("source", TEXT, "sample set or trajectory"),
+        column("task_id", TEXT, "task"),
+        column("status", TEXT, "the evaluator's verdict"),
+        column("n", COUNT, "rollouts with it"),
+        column("share", REAL, "their share of the task's rollouts"),
+    ]
+)
+
+TASKS = pa.schema(
+    [
+        column("source", TEXT, "sample set or trajectory"),
+        column("seed", SEED, "its seed"),
+        column("step", STEP, "step of a trajectory; null for a sample set", nullable=True),
+        column("task_id", TEXT, "task"),
+        column("n", COUNT, "rollouts with a verdict"),
+        column("correct", REAL, "share that is correct"),
+        column("fast_1", REAL, "share that is correct and faster than the reference (per-sample rate)"),
+        column("any_fast_1", REAL, "1 if at least one of the n is (any-of-n)"),
+        column("mean_speedup", REAL, "mean speedup of the correct", nullable=True),
+        column("best_speedup", REAL, "largest speedup of the correct", nullable=True),
+        column("distinct_candidates", COUNT, "different programs among the n"),
+        column("nll_mean", REAL, "mean surprisal, nats"),
+        column("nll_std", REAL, "standard deviation of the surprisal (ddof 1), nats", nullable=True),
+        column("mean_tokens", REAL, "mean completion length, tokens"),
+    ]
+)
+
+SCALING = pa.schema(
+    [
+        *_where(),
+        column("metric", TEXT, "fast_1 or correct (pass@k), or speedup (expected best of k, incorrect counting 0)"),
+        column("k", COUNT, "samples drawn"),
+        column("n_tasks", COUNT, "tasks"),
+        column("n_seeds", COUNT, "seeds"),
+        column("value", REAL, "mean over tasks of the mean over seeds of the unbiased estimate"),
+        column("sd_seeds", REAL, "standard deviation over seeds of the task mean", nullable=True),
+        *_interval("value"),
+    ]
+)
+
+STRATEGIES = pa.schema(
+    [
+        *_where(),
+        column("strategy", TEXT, "selection strategy"),
+        column("n_pairs", COUNT, "task-seed pairs"),
+        column("n_valid", COUNT, "of them with a correct sample"),
+        column("fast_1", REAL, "share of pairs whose pick is fast_1"),
+        *_interval("fast_1"),
+        column("sd_seeds", REAL, "standard deviation of fast_1 over seeds", nullable=True),
+        column("mean_speedup", REAL, "mean speedup of the picks over valid pairs", nullable=True),
+        column("geometric_mean_speedup", REAL, "geometric mean of the same", nullable=True),
+        *_interval("the geometric mean", "geometric_"),
+        column("extra_evaluations", REAL, "mean extra timings a pair"),
+    ]
+)
+
+PAIRED = pa.schema(
+    [
+        *_where(),
+        column("first", TEXT, "strategy"),
+        column("second", TEXT, "strategy it is compared with"),
+        column("metric", TEXT, "fast_1, or log_speedup over pairs with a correct sample"),
+        column("n_pairs", COUNT, "task-seed pairs"),
+        column("n_tasks", COUNT, "tasks, the independent units"),
+        column("difference", REAL, "mean over tasks of first - second", nullable=True),
+        *_interval("the difference"),
+        column("wins", COUNT, "pairs in which first is larger"),
+        column("losses", COUNT, "pairs in which it is smaller"),
+        column("ties", COUNT, "equal pairs"),
+        column("sign_p", REAL, "exact two-sided sign test over pairs, ties dropped", nullable=True),
+        column("sign_p_one_sided", REAL, "the same, alternative: first is larger (as the paper tests)", nullable=True),
+        column("wilcoxon_statistic", REAL, "Wilcoxon signed-rank, smaller rank sum", nullable=True),
+        column("wilcoxon_p", REAL, "its two-sided p, zero differences dropped (zero_method wilcox)", nullable=True),
+        column("permutation_p", REAL, "two-sided sign-flip permutation of task means: the primary test", nullable=True),
+        column("holm_p", REAL, "permutation_p after Holm over the pairs of this set and metric", nullable=True),
+        column("cohens_h", REAL, "Cohen's h of the two fast_1 shares; null for speedup", nullable=True),
+    ]
+)
+
+QUARTILES = pa.schema(
+    [
+        *_where(),
+        column("ranking", TEXT, "global (as the paper's Table 11) or within task"),
+        column("quartile", STEP, "1 is the highest surprisal"),
+        column("n", COUNT, "correct samples"),
+        column("fast_1", REAL, "share of them faster than the reference"),
+        column("mean_speedup", REAL, "mean speedup"),
+        column("mean_tokens", REAL, "mean length, tokens"),
+        column("nll_mean", REAL, "mean surprisal, nats"),
+        column("largest_task_share", REAL, "share of the quartile's most frequent task"),
+    ]
+)
+
+CORRELATIONS = pa.schema(
+    [
+        *_where(),
+        column("measure", TEXT, "what is correlated over the correct samples"),
+        column("n", COUNT, "samples"),
+        column("rho", REAL, "Spearman's rho; null where one side does not vary", nullable=True),
+        *_interval("rho"),
+        column(
+            "p_value", REAL, "two-sided, as if samples were independent (they are clustered in tasks)", nullable=True
+        ),
+    ]
+)
+
+HEAD_TO_HEAD = pa.schema(
+    [
+        *_where(),
+        column("task_id", TEXT, "task"),
+        column("seed", SEED, "seed"),
+        column("nll_std", REAL, "standard deviation of the surprisal over all samples, nats", nullable=True),
+        column("regime", TEXT, "high variance (nll_std > 1.0), low variance, or no correct sample"),
+        column("surprisal_speedup", REAL, "speedup of the surprisal-guided pick", nullable=True),
+        column("confidence_speedup", REAL, "speedup of the confidence-guided pick", nullable=True),
+        column("winner", TEXT, "surprisal, confidence, tie or none"),
+    ]
+)
+
+TRAJECTORY = pa.schema(
+    [
+        column("trajectory", TEXT, "trajectory"),
+        column("seed", SEED, "seed; null for the mean over seeds", nullable=True),
+        column("step", STEP, "policy sampled"),
+        column("n_tasks", COUNT, "tasks sampled at the step"),
+        column("n_rollouts", COUNT, "rollouts of this step"),
+        column("cumulative_rollouts", COUNT, "rollouts of this and all earlier steps"),
+        column("fast_1", REAL, "per-sample fast_1 rate, mean over tasks"),
+        *_interval("fast_1"),
+        column("any_fast_1", REAL, "share of tasks with a fast_1 sample among the group (any-of-K)"),
+        *_interval("any_fast_1", "any_"),
+        column("correct", REAL, "share of correct samples, mean over tasks"),
+        column("mean_speedup", REAL, "mean speedup of correct samples, mean over tasks that have one", nullable=True),
+        column("nll_mean", REAL, "mean surprisal of the policy's own samples, nats"),
+        column("distinct_candidates", REAL, "different programs per task, mean over tasks"),
+    ]
+)
+
+BOA = pa.schema(
+    [
+        column("trajectory", TEXT, "trajectory"),
+        column("seed", SEED, "seed; null for the mean over seeds", nullable=True),
+        column("rule", TEXT, "argmax, or early_stop: the step before the first regression (P = 1)"),
+        column("step", STEP, "step chosen; null in the mean", nullable=True),
+        column("fast_1", REAL, "per-sample rate at that step, on the rollouts that chose it (optimistic)"),
+        *_interval("fast_1, given the chosen steps"),
+        column("sd_seeds", REAL, "standard deviation over seeds", nullable=True),
+        column("any_fast_1", REAL, "any-of-K at that step"),
+        column(
+            "fast_1_cross", REAL, "per-sample rate with the step chosen on one half of the samples, read on the other"
+        ),
+        column("start_fast_1", REAL, "rate of step 0"),
+        column("last_fast_1", REAL, "rate of the last step"),
+        column("null_peak", REAL, "expected peak if the per-task rates never changed", nullable=True),
+        column("null_p", REAL, "probability of such a peak or a higher one in that case", nullable=True),
+        column("rollouts", REAL, "rollouts spent until the choice could be made"),
+    ]
+)
+
+EQUIVALENT_K = pa.schema(
+    [
+        column("search", TEXT, "sample set"),
+        column("trajectory", TEXT, "trajectory"),
+        column("rule", TEXT, "how the step was chosen"),
+        column("basis", TEXT, "per-sample rate (the paper's), or any-of-K (like for like)"),
+        column("adaptation", REAL, "the trajectory's value"),
+        column("search_at_1", REAL, "best-of-N curve at K = 1, on the same tasks"),
+        column("search_same_basis", REAL, "best-of-N on the same basis: K = 1, or K = the trajectory's group size"),
+        column("difference", REAL, "adaptation - search_same_basis"),
+        *_interval("the difference"),
+        column("k", REAL, "K at which the curve reaches the value (log-linear); clipped to the curve's ends"),
+        *_interval("k (clipped to the curve's ends)", "k_"),
+        column("label", TEXT, "k as text; <1 or >K where the curve does not reach it"),
+    ]
+)
+
+SELF_CHECK = pa.schema(
+    [
+        column("search", TEXT, "sample set"),
+        column("trajectory", TEXT, "trajectory"),
+        column("task_id", TEXT, "task, or all"),
+        column("same_policy", TRUTH, "step 0 is the policy the sample set was drawn from"),
+        column("n_search", COUNT, "samples of the sample set"),
+        column("n_step0", COUNT, "rollouts of step 0"),
+        column("search_fast_1", REAL, "per-sample fast_1 rate of the sample set"),
+        column("step0_fast_1", REAL, "per-sample fast_1 rate of step 0"),
+        column("difference", REAL, "step 0 - sample set"),
+        column(
+            "p_value", REAL, "two-sided, equal rates within each task; null if no task's rate varies", nullable=True
+        ),
+        column("agrees", TRUTH, "p_value >= 0.01, or nothing varies and the rates are equal"),
+    ]
+)
+
+PROBE = pa.schema(
+    [
+        column("probe", TEXT, "probe"),
+        column("trajectory", TEXT, "trajectory whose policies score the fixed rollouts"),
+        column("seed", SEED, "seed; null for the mean over seeds", nullable=True),
+        column("step", STEP, "policy"),
+        column("samples", TEXT, "all (incorrect ones have speedup 0) or correct only"),
+        column("subset", TEXT, "all, or bottom quartile: the quarter with the lowest log-probability at step 0"),
+        column("n", COUNT, "fixed samples"),
+        column("nll_mean", REAL, "their mean surprisal, nats"),
+        column("rho", REAL, "Spearman of (NLL, speedup); null where one side does not vary", nullable=True),
+        *_interval("rho"),
+        column("p_value", REAL, "of rho, as if samples were independent", nullable=True),
+        column("rho_within", REAL, "the same on ranks within each task", nullable=True),
+        column("within_p", REAL, "of rho_within, permuting within tasks (normal approximation)", nullable=True),
+        column("change", REAL, "rho minus rho at step 0", nullable=True),
+        *_interval("the change, same resamples on both sides", "change_"),
+    ]
+)
+
+BUDGET = pa.schema(
+    [
+        column("source", TEXT, "sample set or trajectory"),
+        column("kind", TEXT, "sample set or trajectory"),
+        column("seeds", COUNT, "seeds"),
+        column("updates", REAL, "gradient updates, mean over seeds"),
+        column("rollouts", REAL, "rollouts, mean over seeds"),
+        column("student_tokens", REAL, "prompt and completion tokens of those rollouts, mean over seeds"),
+        column("completion_tokens", REAL, "of them completion tokens"),
+        column("teacher_tokens", REAL, "tokens scored by a teacher, mean over seeds"),
+        column("evaluate_wall_s", REAL, "evaluation wall time, seconds, mean over seeds"),
+        column("evaluate_cpu_s", REAL, "evaluation CPU time, seconds, mean over seeds"),
+    ]
+)
+
+CANDIDATES = pa.schema(
+    [
+        column("source", TEXT, "sample set"),
+        column("task_id", TEXT, "task"),
+        column("candidate", TEXT, "digest of the program, or of the completion where none could be assembled"),
+        column("completion", TEXT, "a completion that gives it"),
+        column("count", COUNT, "samples that gave it, over all seeds"),
+        column("of", COUNT, "samples of the task, over all seeds"),
+        column("status", TEXT, "verdict"),
+        column("reason", TEXT, "why, in words"),
+        column("nll", REAL, "smallest surprisal among those samples, nats"),
+        column("n_tokens", REAL, "mean length, tokens"),
+        column("speedup", REAL, "median speedup over those samples, 0 unless correct"),
+        *_interval("the speedup, as the evaluator gave it", "speedup_"),
+        column("picked_by", pa.list_(TEXT), "strategies that pick it, with the seed"),
+    ]
+)
+
+PAPER = pa.schema(
+    [
+        column("id", TEXT, "identity of the number"),
+        column("place", TEXT, "where the paper prints it"),
+        column("claim", TEXT, "what it says"),
+        column("value", REAL, "the number", nullable=True),
+        column("unit", TEXT, "share, ratio, count, ..."),
+        column("measure", TEXT, "how our value is computed; empty if no arm of ours speaks to it"),
+        column("series", TEXT, "line, bar or row it belongs to"),
+        column("x", REAL, "position in that series, such as K or the step", nullable=True),
+    ]
+)
+
+VERDICTS = ("reproduced", "not reproduced", "undecided", "not comparable")
+
+CLAIMS = pa.schema(
+    [
+        column("id", TEXT, "identity of the paper's number"),
+        column("place", TEXT, "where the paper prints it"),
+        column("claim", TEXT, "what it says"),
+        column("unit", TEXT, "unit of both values"),
+        column("paper", REAL, "the paper's value", nullable=True),
+        column("ours", REAL, "ours", nullable=True),
+        *_interval("ours"),
+        column("kind", TEXT, "effect: a sign or difference, judged; level: depends on model, tasks and hardware"),
+        column("verdict", TEXT, "one of: " + ", ".join(VERDICTS)),
+        column("reason", TEXT, "why"),
+        column("caveats", pa.list_(STEP), "numbers of the audit's findings about it"),
+    ]
+)
+
+ANALYSIS_TABLES: dict[str, pa.Schema] = {
+    "claims": CLAIMS,
+    "scaling": SCALING,
+    "strategies": STRATEGIES,
+    "paired": PAIRED,
+    "head_to_head": HEAD_TO_HEAD,
+    "quartiles": QUARTILES,
+    "correlations": CORRELATIONS,
+    "trajectory": TRAJECTORY,
+    "boa": BOA,
+    "equivalent_k": EQUIVALENT_K,
+    "self_check": SELF_CHECK,
+    "probe": PROBE,
+    "tasks": TASKS,
+    "statuses": STATUSES,
+    "budget": BUDGET,
+    "candidates": CANDIDATES,
+    "paper": PAPER,
+}
+"""Every analysis table by name: the files of the analysis, all written always, some of them empty."""

@@ -1,0 +1,42 @@
+"""Schema of `evaluations`: one row a rollout, with the evaluator's verdict on its candidate."""
+
+import pyarrow as pa
+
+from vegflow.artifacts.io import column
+
+STATUSES = (
+    "correct",
+    "parse_error",
+    "compile_error",
+    "runtime_error",
+    "timeout",
+    "out_of_memory",
+    "wrong_output",
+    "low_precision",
+    "rejected_hack",
+    "implausible",
+    "evaluator_error",
+)
+
+EVALUATIONS = pa.schema(
+    [
+        column("rollout_id", pa.string(), "rollout judged"),
+        column("task_id", pa.string(), "its task"),
+        column("task_revision", pa.string(), "digest of the task's reference program"),
+        column("candidate_sha256", pa.string(), "digest of the assembled program", nullable=True),
+        column("status", pa.string(), "one of: " + ", ".join(STATUSES)),
+        column("reason", pa.string(), "why, in words; empty if correct"),
+        column("correct", pa.bool_(), "passed every correctness trial"),
+        column("fast_1", pa.bool_(), "correct and point estimate of the speedup > 1 (as the paper counts)"),
+        column("fast", pa.bool_(), "correct and lower bound of the speedup > 1 + delta"),
+        column("speedup", pa.float64(), "reference time / candidate time, 0 unless correct"),
+        column("speedup_low", pa.float64(), "lower end of its 95 % interval", nullable=True),
+        column("speedup_high", pa.float64(), "upper end of its 95 % interval", nullable=True),
+        column("runtime_us", pa.float64(), "median time of one call of the candidate, microseconds", nullable=True),
+        column("reference_us", pa.float64(), "median time of one call of the reference, microseconds", nullable=True),
+        column("max_abs_err", pa.float64(), "largest absolute difference to the reference seen", nullable=True),
+        column("evaluate_wall_s", pa.float64(), "wall time spent on this candidate, seconds"),
+        column("evaluate_cpu_s", pa.float64(), "CPU time spent on this candidate by its worker, seconds"),
+        column("device", pa.string(), "device the candidate ran on"),
+    ]
+)

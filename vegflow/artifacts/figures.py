@@ -1,0 +1,11 @@
+"""Names of the figures, for rules that must know their files before the drawing library is imported."""
+
+FIGURES = (
+    "figure1_overview",
+    "figure3_scaling",
+    "figure4a_strategies",
+    "figure4b_speedups",
+    "figure5a_trajectory",
+    "figure5b_tasks",
+    "figure6_probe",
+)

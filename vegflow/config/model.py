@@ -1,0 +1,77 @@
+"""What a base model is: the files `resources/models/*.yaml`."""
+
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import Field, ValidationError
+
+from vegflow.config.block import Block
+from vegflow.config.errors import sentences
+from vegflow.errors import ConfigError
+
+
+class BuildConfig(Block):
+    """A model that the pipeline trains from scratch: architecture, corpus and training."""
+
+    corpus: str
+    """Corpus of `forward` bodies, a file of `resources/corpus/` without `.yaml`."""
+    vocabulary: int = Field(768, ge=300)
+    hidden_size: int = Field(128, ge=16)
+    layers: int = Field(4, ge=1)
+    heads: int = Field(4, ge=1)
+    mlp_size: int = Field(384, ge=16)
+    epochs: int = Field(60, ge=1)
+    """Passes over the corpus."""
+    batch_size: int = Field(10, ge=1)
+    """Prompts per step, each with all of its completions."""
+    learning_rate: float = Field(5e-3, gt=0)
+    """Of embeddings and norms (AdamW)."""
+    matrix_learning_rate: float = Field(1e-2, gt=0)
+    """Of the matrices inside the network (Muon)."""
+    seed: int = 0
+
+
+class ModelConfig(Block):
+    """A base model: where it is, or how it is built, and how it is spoken to."""
+
+    description: str = ""
+    """The model in a few words, for the report."""
+    path: str | None = None
+    """A local folder in Hugging Face's layout; goes before `hub`."""
+    hub: str | None = None
+    """A name on the hub, such as `Qwen/Qwen2.5-Coder-0.5B-Instruct`."""
+    revision: str | None = None
+    """The hub's commit; required with `hub`, so that the model cannot change under a study."""
+    build: BuildConfig | None = None
+    """How to train it from scratch, for a model that ships as a recipe."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    prompt: Literal["compact", "chat"] = "chat"
+    """Template used when `sampling.prompt` is `auto`."""
+    gpus: int = Field(0, ge=0, le=1)
+    """GPUs for a job that runs the model; 0 runs it on the CPU."""
+    lora_targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    """Modules that get an adapter; never the output head, whose adapters engines ignore when scoring."""
+
+
+def load_model_config(name: str, root: Path) -> ModelConfig:
+    """The model called `name`: `resources/models/NAME.yaml` under `root`, or a path to such a file.
+
+    Raises ConfigError if there is no such file or it is not a valid description.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else root / "resources" / "models" / f"{name}.yaml"
+    if not path.is_absolute():
+        path = root / path
+    if not path.exists():
+        known = ", ".join(sorted(p.stem for p in (root / "resources" / "models").glob("*.yaml")))
+        raise ConfigError(f"model: there is no model '{name}'; known are {known}, or give the path of a .yaml file")
+    try:
+        config = ModelConfig.model_validate(yaml.safe_load(path.read_text()) or {})
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {sentences(error)}") from error
+    sources = [key for key in ("path", "hub", "build") if getattr(config, key) is not None]
+    if not sources:
+        raise ConfigError(f"{path}: say where the model is: one of path, hub or build")
+    if "path" not in sources and config.hub and not config.revision:
+        raise ConfigError(f"{path}: hub needs revision, the commit to use")
+    return config

@@ -1,0 +1,223 @@
+"""The study as written in `config.yaml`: every block, and what must hold between them.
+
+Knows the file's grammar alone; what follows from it (files, jobs, targets) is `vegflow.plan`.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import Field, StringConstraints, ValidationError
+
+from vegflow.config.analysis import AnalysisConfig, ComparisonConfig
+from vegflow.config.block import Block
+from vegflow.config.errors import sentences
+from vegflow.config.evaluation import EvaluationConfig
+from vegflow.config.learning import UpdateConfig
+from vegflow.config.sampling import SamplingConfig
+from vegflow.config.tasks import TasksConfig
+from vegflow.errors import ConfigError
+
+NAME = r"^[a-z][a-z0-9_]*$"
+Name = Annotated[str, StringConstraints(pattern=NAME)]
+Seeds = Annotated[tuple[int, ...], Field(min_length=1)]
+POLICY = re.compile(r"^(?:base|(?P<trajectory>[a-z][a-z0-9_]*)@(?P<step>last|all|\d+))$")
+
+
+class TrajectoryConfig(UpdateConfig):
+    """A chain of policies, each one update after the one before."""
+
+    start: str = "base"
+    """Policy of step 0: `base`, or `TRAJECTORY@STEP` with a step number or `last`."""
+    tasks: str | tuple[str, ...]
+    """A task set's name, or a list of task sets and task ids."""
+    steps: int = Field(ge=1)
+    """Updates made."""
+    tasks_per_step: int | None = Field(None, ge=1)
+    """Tasks drawn for a step, without replacement until all have had their turn; all of them by default."""
+    group_size: int = Field(32, ge=2)
+    """Rollouts per task and step."""
+    seeds: Seeds = (42,)
+
+    def update(self) -> UpdateConfig:
+        """The slice that one update depends on."""
+        return UpdateConfig(**{name: getattr(self, name) for name in UpdateConfig.model_fields})
+
+
+class SampleSetConfig(Block):
+    """K rollouts of each task from one policy, per seed."""
+
+    policy: str = "base"
+    """`base`, or `TRAJECTORY@STEP` with a step number or `last`."""
+    tasks: str | tuple[str, ...]
+    """Task sets and task ids. Each entry is a batch with files of its own: adding one leaves the others untouched."""
+    k: int = Field(64, ge=1)
+    shard_size: int = Field(32, ge=1)
+    """Rollouts per task in one file; K is a number of shards, so raising it adds files and rewrites none."""
+    seeds: Seeds = (42,)
+
+
+class ProbeConfig(Block):
+    """The surprisal of fixed rollouts under other policies."""
+
+    rollouts: str
+    """A sample set."""
+    policies: str
+    """`TRAJECTORY@all`, or one step."""
+    tasks: tuple[str, ...] | None = None
+    """Entries of the sample set's `tasks`; all of them by default."""
+    seeds: Seeds | None = None
+    """Seeds of the sample set; all of them by default. Each is scored by the trajectory of the same seed."""
+
+
+class StudyConfig(Block):
+    """A whole study."""
+
+    study: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]*$")]
+    """Name of the folder under `results/`."""
+    model: str
+    """A file of `resources/models/`, without `.yaml`, or a path to one."""
+    tasks: TasksConfig = TasksConfig()
+    sampling: SamplingConfig = SamplingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    trajectories: dict[Name, TrajectoryConfig] = {}
+    sample_sets: dict[Name, SampleSetConfig] = {}
+    probes: dict[Name, ProbeConfig] = {}
+    comparison: ComparisonConfig | None = None
+    """Which sample set stands for search and which trajectory for adaptation in the paper's comparison."""
+    statistics: AnalysisConfig = AnalysisConfig()
+
+
+def parse_study(raw: Mapping[str, Any], where: str = "config.yaml") -> StudyConfig:
+    """Validate a study and the names it uses.
+
+    Raises ConfigError: one line that names each wrong place in the file `where`.
+    """
+    try:
+        study = StudyConfig.model_validate({**raw, "trajectories": _inherit(raw.get("trajectories") or {})})
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {sentences(error)}") from error
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
+    problems = [*_trajectory_problems(study), *_sample_set_problems(study), *_reference_problems(study)]
+    if problems:
+        raise ConfigError(f"{where}: " + "; ".join(problems))
+    return study
+
+
+def policy_reference(text: str) -> tuple[str, str] | None:
+    """`NAME@STEP` as (name, step); None for `base`. Raises ValueError for anything else."""
+    match = POLICY.match(text)
+    if not match:
+        raise ValueError(f"'{text}' is no policy; write base, NAME@last or NAME@STEP")
+    return (match["trajectory"], match["step"]) if match["trajectory"] else None
+
+
+def _inherit(trajectories: Any) -> Any:
+    """Entries with `like: OTHER` take OTHER's settings where they have none of their own."""
+    if not isinstance(trajectories, Mapping):
+        return trajectories
+
+    def resolve(name: str, seen: tuple[str, ...]) -> Any:
+        entry = trajectories[name]
+        if not isinstance(entry, Mapping) or "like" not in entry:
+            return entry
+        parent = entry["like"]
+        if parent not in trajectories:
+            raise ConfigError(f"trajectories.{name}.like: there is no trajectory '{parent}'")
+        if parent in seen:
+            raise ConfigError(f"trajectories.{name}.like: goes in a circle ({' -> '.join([*seen, parent])})")
+        inherited = resolve(parent, (*seen, parent))
+        return {**inherited, **{key: value for key, value in entry.items() if key != "like"}}
+
+    return {name: resolve(name, (name,)) for name in trajectories}
+
+
+def _policy_problem(study: StudyConfig, text: str, place: str, *, every: bool = False) -> str | None:
+    try:
+        reference = policy_reference(text)
+    except ValueError as error:
+        return f"{place}: {error}"
+    if reference is None:
+        return None
+    name, step = reference
+    if name not in study.trajectories:
+        known = ", ".join(study.trajectories) or "none"
+        return f"{place}: there is no trajectory '{name}' (there are: {known})"
+    if step == "all" and not every:
+        return f"{place}: '{text}' means several policies; name one step"
+    if step.isdigit() and int(step) > study.trajectories[name].steps:
+        return f"{place}: {name} has steps 0 to {study.trajectories[name].steps}, not {step}"
+    return None
+
+
+def _trajectory_problems(study: StudyConfig) -> list[str]:
+    problems = []
+    for name, trajectory in study.trajectories.items():
+        place = f"trajectories.{name}"
+        if problem := _policy_problem(study, trajectory.start, f"{place}.start"):
+            problems.append(problem)
+        elif circle := _circle(study, name):
+            problems.append(f"{place}.start: goes in a circle ({' -> '.join(circle)})")
+        if name in study.sample_sets:
+            problems.append(f"{place}: a sample set has the same name; call one of them differently")
+        problems += _seed_problems(trajectory.seeds, f"{place}.seeds")
+    return problems
+
+
+def _circle(study: StudyConfig, name: str) -> list[str] | None:
+    chain = [name]
+    while True:
+        try:
+            reference = policy_reference(study.trajectories[chain[-1]].start)
+        except (ValueError, KeyError):
+            return None
+        if reference is None or reference[0] not in study.trajectories:
+            return None
+        chain.append(reference[0])
+        if chain[-1] in chain[:-1]:
+            return chain if chain[-1] == name else None
+
+
+def _sample_set_problems(study: StudyConfig) -> list[str]:
+    problems = []
+    for name, samples in study.sample_sets.items():
+        place = f"sample_sets.{name}"
+        if problem := _policy_problem(study, samples.policy, f"{place}.policy"):
+            problems.append(problem)
+        if samples.k % samples.shard_size:
+            problems.append(f"{place}.k: {samples.k} is not a multiple of shard_size ({samples.shard_size})")
+        problems += _seed_problems(samples.seeds, f"{place}.seeds")
+    return problems
+
+
+def _seed_problems(seeds: tuple[int, ...], place: str) -> list[str]:
+    problems = [f"{place}: {seed} is negative" for seed in seeds if seed < 0]
+    if len(set(seeds)) < len(seeds):
+        problems.append(f"{place}: a seed stands twice")
+    return problems
+
+
+def _reference_problems(study: StudyConfig) -> list[str]:
+    problems = []
+    for name, probe in study.probes.items():
+        place = f"probes.{name}"
+        if probe.rollouts not in study.sample_sets:
+            problems.append(f"{place}.rollouts: there is no sample set '{probe.rollouts}'")
+            continue
+        if problem := _policy_problem(study, probe.policies, f"{place}.policies", every=True):
+            problems.append(problem)
+        samples = study.sample_sets[probe.rollouts]
+        entries = (samples.tasks,) if isinstance(samples.tasks, str) else samples.tasks
+        for entry in probe.tasks or ():
+            if entry not in entries:
+                problems.append(f"{place}.tasks: '{entry}' is no entry of sample_sets.{probe.rollouts}.tasks")
+        for seed in probe.seeds or ():
+            if seed not in samples.seeds:
+                problems.append(f"{place}.seeds: sample_sets.{probe.rollouts} has no seed {seed}")
+    if study.comparison:
+        if study.comparison.search not in study.sample_sets:
+            problems.append(f"comparison.search: there is no sample set '{study.comparison.search}'")
+        if study.comparison.adaptation not in study.trajectories:
+            problems.append(f"comparison.adaptation: there is no trajectory '{study.comparison.adaptation}'")
+    return problems

@@ -1,0 +1,38 @@
+"""The device candidates run on: which one `auto` means, and what identifies it.
+
+Knows torch and /proc/cpuinfo; how a device is timed is in the worker.
+"""
+
+from functools import cache
+from pathlib import Path
+
+import torch
+
+
+def resolve_device(device: str) -> str:
+    """`cpu` or `cuda`; `auto` takes CUDA where torch finds one. Raises ValueError for another name."""
+    if device not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"device '{device}': one of auto, cpu, cuda")
+    if device != "auto":
+        return device
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@cache
+def device_identity(device: str = "auto") -> str:
+    """Model, torch version and threads, in one line: verdicts are comparable between equal identities only."""
+    if resolve_device(device) == "cuda":
+        name = torch.cuda.get_device_name() if torch.cuda.is_available() else "CUDA device"
+        return f"{name}; torch {torch.__version__}; CUDA {torch.version.cuda}"
+    return f"{_cpu_model()}; torch {torch.__version__}; 1 thread"
+
+
+def _cpu_model() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() in ("model name", "Hardware", "CPU implementer"):
+                return " ".join(value.split())
+    except OSError:
+        pass
+    return "unknown CPU"

@@ -1,0 +1,188 @@
+"""What a worker process may not do: limits, capabilities, file system (Landlock), system calls (seccomp), network.
+
+Knows Linux through ctypes and nothing of tasks; what a kernel lacks is reported layer by layer, never skipped in silence.
+"""
+
+import ctypes
+import os
+import platform
+import resource
+import signal
+import struct
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vegflow.evaluation.syscalls import DENIED, NUMBERS, seccomp_program
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+PR_SET_PDEATHSIG, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS, PR_SET_CHILD_SUBREAPER = 1, 22, 38, 36
+CLONE_NEWUTS, CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWNET = 0x04000000, 0x08000000, 0x10000000, 0x40000000
+LANDLOCK_CREATE, LANDLOCK_ADD, LANDLOCK_RESTRICT = 444, 445, 446
+LANDLOCK_WRITE_FILE, LANDLOCK_READ_FILE, LANDLOCK_READ_DIR, LANDLOCK_IOCTL_DEV = 1 << 1, 1 << 2, 1 << 3, 1 << 15
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one worker may take."""
+
+    address_space: int | None
+    """Bytes beyond what its parent has; None on CUDA, whose driver reserves all address space."""
+    cpu_s: int
+    """CPU seconds, all threads together."""
+
+
+def _check(result: int, what: str) -> int:
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"{what}: {os.strerror(code)}")
+    return result
+
+
+def _syscall(number: int, *arguments: object) -> int:
+    return _libc.syscall(ctypes.c_long(number), *arguments)
+
+
+def prctl(option: int, value: int) -> None:
+    """One `prctl` call; OSError if the kernel refuses."""
+    _check(_libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0), f"prctl {option}")
+
+
+def die_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when its parent dies; exit at once if it is dead already."""
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def namespaces(device: str) -> str:
+    """Leave the network, the IPC objects and the host name of the machine; every later child inherits it.
+
+    Must run before any thread exists. Returns what came of it: "network ipc uts", or raises OSError.
+    """
+    flags = CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS
+    if _libc.unshare(flags) == 0:
+        return "network ipc uts"
+    if device == "cuda":  # the driver does not start in a user namespace
+        raise OSError("not permitted without a user namespace, which CUDA does not bear")
+    uid, gid = os.getuid(), os.getgid()
+    _check(_libc.unshare(CLONE_NEWUSER | flags), "unshare")
+    Path("/proc/self/setgroups").write_text("deny")
+    Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
+    Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
+    return "user network ipc uts"
+
+
+def landlock_abi() -> int:
+    """The kernel's Landlock version; 0 if it has none."""
+    return max(0, _syscall(LANDLOCK_CREATE, None, ctypes.c_size_t(0), ctypes.c_uint32(1)))
+
+
+def readable_paths() -> list[str]:
+    """What a candidate may read: the interpreter, its packages, system libraries; no home, no results, no /tmp."""
+    places = [
+        sys.prefix,
+        sys.base_prefix,
+        *sys.path,
+        "/usr",
+        "/lib",
+        "/lib64",
+        "/etc/ld.so.cache",
+        "/proc",
+        "/sys",
+        "/dev",
+    ]
+    return [place for place in dict.fromkeys(places) if place and place != "/" and os.path.exists(place)]
+
+
+def landlock_ruleset(device: str, readable: Sequence[str]) -> int:
+    """A file descriptor of a Landlock rule set: read `readable`, write no file, no TCP, no signal to others.
+
+    Made once by the parent of the workers; OSError if the kernel has no Landlock.
+    """
+    abi = landlock_abi()
+    if not abi:
+        raise OSError("the kernel has no Landlock")
+    rights = (1 << 13) - 1  # ABI 1, then: refer, truncate, device ioctl
+    rights |= (1 << 13 if abi >= 2 else 0) | (1 << 14 if abi >= 3 else 0) | (LANDLOCK_IOCTL_DEV if abi >= 5 else 0)
+    network, scopes = (3 if abi >= 4 else 0), (3 if abi >= 6 else 0)  # TCP; abstract sockets and signals
+    attribute = struct.pack("=QQQ", rights, network, scopes)[: 24 if abi >= 6 else 16 if abi >= 4 else 8]
+    ruleset = _check(
+        _syscall(LANDLOCK_CREATE, attribute, ctypes.c_size_t(len(attribute)), ctypes.c_uint32(0)), "landlock"
+    )
+    allowed = [(path, LANDLOCK_READ_FILE | LANDLOCK_READ_DIR) for path in readable]
+    devices = ["/dev/null"] + ([str(p) for p in Path("/dev").glob("nvidia*")] if device == "cuda" else [])
+    allowed += [(path, rights & (LANDLOCK_READ_FILE | LANDLOCK_WRITE_FILE | LANDLOCK_IOCTL_DEV)) for path in devices]
+    if device == "cuda":  # cuInit names its threads through /proc
+        allowed.append(("/proc", LANDLOCK_READ_FILE | LANDLOCK_READ_DIR | LANDLOCK_WRITE_FILE))
+    for path, access in allowed:
+        fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        access = access if os.path.isdir(path) else access & ~LANDLOCK_READ_DIR
+        rule = struct.pack("=Qi", access, fd)
+        _check(_syscall(LANDLOCK_ADD, ctypes.c_int(ruleset), ctypes.c_int(1), rule, ctypes.c_uint32(0)), path)
+        os.close(fd)
+    return ruleset
+
+
+def _limit(limits: Limits) -> str:
+    def put(kind: int, soft: int, hard: int | None = None) -> None:
+        hard = soft if hard is None else hard
+        current = resource.getrlimit(kind)[1]
+        if current != resource.RLIM_INFINITY:
+            soft, hard = min(soft, current), min(hard, current)
+        resource.setrlimit(kind, (soft, hard))
+
+    put(resource.RLIMIT_CORE, 0)
+    put(resource.RLIMIT_FSIZE, 0)
+    put(resource.RLIMIT_NOFILE, 256)
+    put(resource.RLIMIT_CPU, limits.cpu_s, limits.cpu_s + 2)
+    if limits.address_space is not None:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        put(resource.RLIMIT_AS, pages * resource.getpagesize() + limits.address_space)
+    return "files, CPU time" + (", memory" if limits.address_space is not None else "")
+
+
+def _drop_capabilities() -> str:
+    header = struct.pack("=Ii", 0x20080522, 0)
+    _check(_libc.capset(header, bytes(24)), "capset")
+    prctl(PR_SET_NO_NEW_PRIVS, 1)
+    return "none held"
+
+
+def _seccomp() -> str:
+    machine = platform.machine()
+    if machine not in NUMBERS:
+        raise OSError(f"no system call table for {machine}")
+    program = seccomp_program(machine, os.getpid())
+    buffer = ctypes.create_string_buffer(program, len(program))
+    header = struct.pack("=HxxxxxxQ", len(program) // 8, ctypes.addressof(buffer))
+    _check(_libc.prctl(PR_SET_SECCOMP, ctypes.c_ulong(2), header, 0, 0), "seccomp")
+    return f"{len(DENIED)} calls denied"
+
+
+def confine(limits: Limits, ruleset: int | None) -> dict[str, str]:
+    """Confine this process for good. Returns layer -> what holds, or "lacking: why"."""
+
+    def landlock() -> str:
+        if ruleset is None:
+            raise OSError("the kernel has no Landlock")
+        _check(_syscall(LANDLOCK_RESTRICT, ctypes.c_int(ruleset), ctypes.c_uint32(0)), "landlock")
+        return f"ABI {landlock_abi()}"
+
+    layers: dict[str, Callable[[], str]] = {
+        "limits": lambda: _limit(limits),
+        "capabilities": _drop_capabilities,
+        "landlock": landlock,
+        "seccomp": _seccomp,
+    }
+    return {name: attempt(layer) for name, layer in layers.items()}
+
+
+def attempt(layer: Callable[[], str]) -> str:
+    """What `layer` says it holds, or "lacking: " and why it failed."""
+    try:
+        return layer()
+    except (OSError, ValueError, AttributeError) as error:
+        return f"lacking: {error}"

@@ -1,0 +1,132 @@
+"""The parent of all workers: a fresh process with torch loaded, that forks a confined child on request and buries it.
+
+Knows processes only: it runs no program, sees no inputs and holds no secrets; judge and worker talk past it.
+"""
+
+import contextlib
+import gc
+import os
+import signal
+import socket
+import sys
+import time
+from typing import Any
+
+from vegflow.evaluation import channel, isolation
+
+
+def main(control: int, device: str, own_root: str) -> None:
+    """Serve requests from the control socket until it closes, then kill what is left.
+
+    `own_root` is where this package lies, if it is a checkout: workers may not read it.
+    """
+    layers = {"namespaces": isolation.attempt(lambda: isolation.namespaces(device))}
+    _load()  # only now: torch starts a thread, after which there is no new user namespace
+    sys.path[:] = [path for path in sys.path if path != own_root]
+    sock = socket.socket(fileno=control)
+    ruleset: int | None = None
+    try:
+        ruleset = isolation.landlock_ruleset(device, isolation.readable_paths())
+    except OSError as error:
+        layers["landlock"] = f"lacking: {error}"
+    null = os.open("/dev/null", os.O_RDWR)
+    zygote = os.getpid()
+    isolation.prctl(isolation.PR_SET_CHILD_SUBREAPER, 1)
+    gc.collect()
+    gc.freeze()  # a collection in a child would touch, and so copy, every page that holds an object
+    channel.send(sock, {"layers": layers})
+    children: set[int] = set()
+    while True:
+        try:
+            request, fds = channel.receive(sock)
+        except channel.ChannelClosedError:
+            break
+        if request["kind"] == "spawn":
+            limits = isolation.Limits(**request["limits"])
+            pid = os.fork()
+            if not pid:
+                sock.close()
+                _become_worker(zygote, fds[0], null, limits, ruleset, device)
+            os.close(fds[0])
+            children.add(pid)
+            channel.send(sock, {"pid": pid})
+        else:
+            children.discard(request["pid"])
+            channel.send(sock, _bury(request["pid"], request["grace_s"]))
+    for pid in children:
+        _bury(pid, 0.0)
+
+
+def _load() -> None:
+    """Load torch and have it do once what it does on first use, so that no worker pays for it."""
+    import torch
+
+    import vegflow.evaluation.child  # noqa: F401
+
+    torch.set_num_threads(1)
+    with torch.no_grad():
+        x = torch.rand(8, 8)
+        torch.nn.functional.conv2d(torch.rand(1, 1, 8, 8), torch.rand(1, 1, 3, 3))
+        torch.cumsum(torch.bmm(x[None], x[None]), 1).sort().values.triu().softmax(-1).exp()
+        torch.nn.Linear(8, 8)(x).relu()
+
+
+def _become_worker(zygote: int, fd: int, null: int, limits: isolation.Limits, ruleset: int | None, device: str) -> None:
+    """The forked child: confined before it reads its first message. Never returns."""
+    from vegflow.evaluation.child import serve
+
+    try:
+        isolation.die_with_parent(zygote)
+        os.setsid()
+        for target in (0, 1, 2):
+            os.dup2(null, target)
+        for other in map(int, os.listdir("/proc/self/fd")):
+            if other > 2 and other not in (fd, ruleset):
+                with contextlib.suppress(OSError):  # the listing's own
+                    os.close(other)
+        layers = isolation.confine(limits, ruleset)
+        if ruleset is not None:
+            os.close(ruleset)
+        sock = socket.socket(fileno=fd)
+        channel.send(sock, {"layers": layers})
+        serve(sock, device)
+    finally:
+        os._exit(70)
+
+
+def _bury(pid: int, grace_s: float) -> dict[str, Any]:
+    """Wait `grace_s` for the child's own death, then kill it with whatever it left behind."""
+    deadline = time.monotonic() + grace_s
+    done, status, usage = os.wait4(pid, os.WNOHANG)
+    while not done and time.monotonic() < deadline:
+        time.sleep(0.002)
+        done, status, usage = os.wait4(pid, os.WNOHANG)
+    killed = not done
+    if killed:
+        os.kill(pid, signal.SIGKILL)
+        _, status, usage = os.wait4(pid, 0)
+    _kill_orphans(pid)
+    return {
+        "killed": killed,
+        "signal": os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0,
+        "code": os.WEXITSTATUS(status) if os.WIFEXITED(status) else 0,
+        "cpu_s": usage.ru_utime + usage.ru_stime,
+    }
+
+
+def _kill_orphans(group: int) -> None:
+    """Where seccomp is lacking, a candidate may have forked: what is still in its session dies, and is reaped here."""
+    try:
+        os.killpg(group, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        return
+    while True:
+        try:
+            os.waitpid(-group, 0)
+        except ChildProcessError:
+            return
+
+
+if __name__ == "__main__":
+    isolation.die_with_parent(int(sys.argv[2]))
+    main(int(sys.argv[1]), sys.argv[3], sys.argv[4])

@@ -1,0 +1,403 @@
+"""From a validated study to its files: which rollouts, policies and scores exist, and what each is made from.
+
+The rules ask here for inputs and parameters, so that the Snakefile holds no logic and this can be tested without
+Snakemake. Imports no torch: it runs each time the workflow is parsed.
+"""
+
+import functools
+import json
+import random
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from vegflow.artifacts.io import digest
+from vegflow.candidates.prompt import load_template, prompt_text
+from vegflow.config.model import ModelConfig, load_model_config
+from vegflow.config.study import StudyConfig, parse_study, policy_reference
+from vegflow.errors import ConfigError
+from vegflow.tasks.catalogue import builtin_tasks, task_operations
+from vegflow.tasks.load import load_tasks, task_sets
+from vegflow.tasks.task import Task
+
+BASE = "base"
+TRAJECTORY_FACTS = ("seeds", "steps", "group_size", "start", "objective", "learning_rate")
+MODEL_FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One rollouts file: `count` completions of each of `tasks` by `policy`, numbered from `first`."""
+
+    name: str
+    source: str
+    seed: int
+    step: int | None
+    policy: str
+    tasks: tuple[str, ...]
+    first: int
+    count: int
+
+
+class Study:
+    """A validated study and what follows from it.
+
+    Raises ConfigError, one line naming each wrong place, before anything runs.
+    """
+
+    def __init__(self, raw: Mapping[str, Any], root: Path, where: str = "config.yaml") -> None:
+        self.config: StudyConfig = parse_study(raw, where)
+        self.root = root
+        self.where = where
+        self.model: ModelConfig = load_model_config(self.config.model, root)
+        self.results = f"results/{self.config.study}"
+        self._sets = task_sets(self.config.tasks)
+        self.tasks: dict[str, Task] = load_tasks(self.config.tasks, self._used_tasks())
+        self.cells: dict[str, Cell] = {cell.name: cell for cell in [*self._step_cells(), *self._sample_cells()]}
+
+    # ---- tasks -------------------------------------------------------------------------------------------------
+
+    def expand(self, entry: str | tuple[str, ...], place: str) -> tuple[str, ...]:
+        """Task ids of a task set, of a task id, or of a list of either, in order. Raises ConfigError."""
+        if not isinstance(entry, str):
+            ids = [task for part in entry for task in self.expand(part, place)]
+            if len(set(ids)) < len(ids):
+                twice = next(task for task in ids if ids.count(task) > 1)
+                raise ConfigError(f"{self.where}: {place}: task {twice} stands twice")
+            return tuple(ids)
+        if entry in self._sets:
+            return self._sets[entry]
+        if "/" in entry:
+            return (entry,)
+        raise ConfigError(f"{self.where}: {place}: there is no task set '{entry}' (there are: {', '.join(self._sets)})")
+
+    def _used_tasks(self) -> list[str]:
+        used: dict[str, None] = {}
+        for kind in ("trajectories", "sample_sets"):
+            for name, entry in getattr(self.config, kind).items():
+                used |= dict.fromkeys(self.expand(entry.tasks, f"{kind}.{name}.tasks"))
+        return list(used)
+
+    def trajectory_tasks(self, name: str) -> tuple[str, ...]:
+        """Tasks of a trajectory."""
+        return self.expand(self.config.trajectories[name].tasks, f"trajectories.{name}.tasks")
+
+    def step_tasks(self, name: str, seed: int, step: int) -> tuple[str, ...]:
+        """Tasks sampled at a step: the next `tasks_per_step` of an endless series of shuffled passes."""
+        trajectory, tasks = self.config.trajectories[name], self.trajectory_tasks(name)
+        size = trajectory.tasks_per_step
+        if size is None or size >= len(tasks):
+            return tasks
+        chosen: list[str] = []
+        for position in range(step * size, (step + 1) * size):
+            epoch, offset = divmod(position, len(tasks))
+            chosen.append(_shuffled(tasks, seed, epoch)[offset])
+        return tuple(dict.fromkeys(chosen))
+
+    # ---- policies ----------------------------------------------------------------------------------------------
+
+    def policy(self, text: str, seed: int) -> str:
+        """Identity of the policy that a reference such as `rlvr@last` means for a seed.
+
+        The trajectory's run with the same seed is taken where there is one, else its first.
+        """
+        reference = policy_reference(text)
+        if reference is None:
+            return BASE
+        name, step = reference
+        trajectory = self.config.trajectories[name]
+        number = trajectory.steps if step == "last" else int(step)
+        run = seed if seed in trajectory.seeds else trajectory.seeds[0]
+        return self.step_policy(name, run, number)
+
+    def step_policy(self, name: str, seed: int, step: int) -> str:
+        """Identity of step `step` of a trajectory's run; step 0 is the policy that the trajectory starts from."""
+        if step == 0:
+            return self.policy(self.config.trajectories[name].start, seed)
+        return f"{name}/seed{seed}/step{step:03d}"
+
+    def adapter(self, policy: str) -> list[str]:
+        """The adapter file of a policy; none for the base model."""
+        return [] if policy == BASE else [f"{self.results}/policies/{policy}/adapter_model.safetensors"]
+
+    @functools.cached_property
+    def policies(self) -> dict[str, tuple[str, int, int]]:
+        """Every policy that an update makes: identity -> (trajectory, seed, step)."""
+        return {
+            self.step_policy(name, seed, step): (name, seed, step)
+            for name, trajectory in self.config.trajectories.items()
+            for seed in trajectory.seeds
+            for step in range(1, trajectory.steps + 1)
+        }
+
+    # ---- cells -------------------------------------------------------------------------------------------------
+
+    def _step_cells(self) -> list[Cell]:
+        return [
+            Cell(
+                name=f"{name}/seed{seed}/step{step:03d}",
+                source=name,
+                seed=seed,
+                step=step,
+                policy=self.step_policy(name, seed, step),
+                tasks=self.step_tasks(name, seed, step),
+                first=0,
+                count=trajectory.group_size,
+            )
+            for name, trajectory in self.config.trajectories.items()
+            for seed in trajectory.seeds
+            for step in range(trajectory.steps + 1)
+        ]
+
+    def _sample_cells(self) -> list[Cell]:
+        return [
+            Cell(
+                name=f"{name}/seed{seed}/{batch}/shard{shard:03d}",
+                source=name,
+                seed=seed,
+                step=None,
+                policy=self.policy(samples.policy, seed),
+                tasks=tasks,
+                first=shard * samples.shard_size,
+                count=samples.shard_size,
+            )
+            for name, samples in self.config.sample_sets.items()
+            for seed in samples.seeds
+            for batch, tasks in self.batches(name).items()
+            for shard in range(samples.k // samples.shard_size)
+        ]
+
+    def batches(self, sample_set: str) -> dict[str, tuple[str, ...]]:
+        """Batches of a sample set: file name of the entry -> its tasks."""
+        entries = _entries(self.config.sample_sets[sample_set].tasks)
+        place = f"sample_sets.{sample_set}.tasks"
+        self.expand(tuple(entries), place)
+        return {entry.replace("/", "-"): self.expand(entry, place) for entry in entries}
+
+    def cells_of(self, source: str) -> list[Cell]:
+        """Cells of a sample set or trajectory."""
+        return [cell for cell in self.cells.values() if cell.source == source]
+
+    def probe_scores(self, probe: str) -> list[str]:
+        """Files with the surprisal of a probe's rollouts under each of its policies."""
+        config = self.config.probes[probe]
+        samples = self.config.sample_sets[config.rollouts]
+        wanted = None if config.tasks is None else {entry.replace("/", "-") for entry in config.tasks}
+        files = {}
+        for cell in self.cells_of(config.rollouts):
+            if cell.seed not in (config.seeds or samples.seeds) or (wanted and cell.name.split("/")[2] not in wanted):
+                continue
+            for policy in self._probe_policies(config.policies, cell.seed):
+                files[f"{self.results}/nll/{policy}/of/{cell.name}.parquet"] = None
+        return list(files)
+
+    def _probe_policies(self, text: str, seed: int) -> list[str]:
+        reference = policy_reference(text)
+        if reference is None or reference[1] != "all":
+            return [self.policy(text, seed)]
+        steps = self.config.trajectories[reference[0]].steps
+        return [self.policy(f"{reference[0]}@{step}", seed) for step in range(steps + 1)]
+
+    # ---- what the rules ask ------------------------------------------------------------------------------------
+
+    @property
+    def model_files(self) -> list[str]:
+        """Files of the base model that jobs depend on; none for one on the hub, pinned by its revision.
+
+        Raises ConfigError if a local folder is not a model.
+        """
+        if self.model.path:
+            folder = Path(self.model.path).expanduser()
+            if not (folder / "config.json").exists():
+                raise ConfigError(f"model {self.config.model}: {folder} holds no config.json; is the path right?")
+            return [str(folder / "config.json")]
+        return [f"results/models/{self.config.model}/{name}" for name in MODEL_FILES] if self.model.build else []
+
+    @property
+    def model_location(self) -> str:
+        """Folder or hub name to load the base model from."""
+        if self.model.path:
+            return str(Path(self.model.path).expanduser())
+        return f"results/models/{self.config.model}" if self.model.build else str(self.model.hub)
+
+    def evaluations(self, sources: list[str] | None = None) -> list[str]:
+        """Evaluation files of all cells, or of some sources'."""
+        return [
+            f"{self.results}/evaluations/{cell.name}.parquet"
+            for cell in self.cells.values()
+            if sources is None or cell.source in sources
+        ]
+
+    def rollouts(self, sources: list[str] | None = None) -> list[str]:
+        """Rollout files of all cells, or of some sources'."""
+        return [path.replace("/evaluations/", "/rollouts/", 1) for path in self.evaluations(sources)]
+
+    def updates(self) -> list[str]:
+        """Update records of all trajectories."""
+        return [f"{self.results}/policies/{policy}/update.parquet" for policy in self.policies]
+
+    def scores(self) -> list[str]:
+        """NLL files of all probes."""
+        return list(dict.fromkeys(file for probe in self.config.probes for file in self.probe_scores(probe)))
+
+    @property
+    def prompt(self) -> str:
+        """Name of the prompt template: the study's choice, or the model's own."""
+        return self.model.prompt if self.config.sampling.prompt == "auto" else self.config.sampling.prompt
+
+    @property
+    def build_files(self) -> tuple[str, ...]:
+        """Names of the files of a model that is built here."""
+        return MODEL_FILES
+
+    @property
+    def corpus(self) -> str:
+        """Name of the corpus that the model is built from."""
+        return self.model.build.corpus if self.model.build else ""
+
+    def build_options(self) -> str:
+        """Parameters of the building of a model, as canonical JSON; every built-in task is a lesson."""
+        if self.model.build is None:
+            return _json()
+        template = load_template(self.root / "resources" / "prompts" / f"{self.model.prompt}.yaml")
+        tasks, operations = builtin_tasks("cpu"), task_operations()
+        prompts = {task_id: prompt_text(template, task) for task_id, task in tasks.items()}
+        return _json(build=self.model.build.model_dump(), prompts=prompts, operations=operations)
+
+    def model_options(self) -> dict[str, Any]:
+        """How the base model is loaded and spoken to."""
+        keep = ("revision", "dtype", "prompt", "lora_targets")
+        return {"location": self.model_location, **{key: getattr(self.model, key) for key in keep}}
+
+    def task_options(self, tasks: tuple[str, ...]) -> dict[str, Any]:
+        """Where the tasks come from, and the revision of each: another reference is other work."""
+        source = self.config.tasks.model_dump(exclude={"sets"})
+        return {**source, "revisions": {task: self.tasks[task].revision for task in tasks}}
+
+    def sample_options(self, cell: str) -> str:
+        """Parameters of a sampling job, as canonical JSON."""
+        return _json(
+            cell=asdict(self.cells[cell]),
+            sampling=self.config.sampling.model_dump(),
+            model=self.model_options(),
+            tasks=self.task_options(self.cells[cell].tasks),
+        )
+
+    def evaluate_options(self, cell: str) -> str:
+        """Parameters of an evaluation job, as canonical JSON."""
+        return _json(
+            evaluation=self.config.evaluation.model_dump(),
+            scaffold=self.config.sampling.scaffold,
+            tasks=self.task_options(self.cells[cell].tasks),
+        )
+
+    def update_options(self, policy: str) -> str:
+        """Parameters of an update job, as canonical JSON."""
+        name, seed, step = self.policies[policy]
+        update = self.config.trajectories[name].update()
+        place = {"trajectory": name, "seed": seed, "step": step}
+        return _json(place=place, update=update.model_dump(), model=self.model_options())
+
+    def update_inputs(self, policy: str) -> dict[str, list[str] | str]:
+        """Files that an update reads: the policy before, where the trajectory began, and the scored rollouts."""
+        name, seed, step = self.policies[policy]
+        before = f"{name}/seed{seed}/step{step - 1:03d}"
+        previous = self.adapter(self.step_policy(name, seed, step - 1))
+        optimizer = [f"{self.results}/policies/{before}/optimizer.safetensors"] if step > 1 else []
+        return {
+            "model": self.model_files,
+            "adapter": previous,
+            "optimizer": optimizer,
+            "start": self.adapter(self.step_policy(name, seed, 0)),
+            "rollouts": f"{self.results}/rollouts/{before}.parquet",
+            "evaluations": f"{self.results}/evaluations/{before}.parquet",
+        }
+
+    def rescore_options(self, policy: str) -> str:
+        """Parameters of a rescoring job, as canonical JSON."""
+        return _json(policy=policy, model=self.model_options())
+
+    def facts(self) -> dict[str, Any]:
+        """What the study holds, as the analysis needs to know it."""
+        sample_sets = {
+            name: {
+                "k": samples.k,
+                "seeds": samples.seeds,
+                "tasks": self._named_batches(name),
+                "policy": samples.policy,
+            }
+            for name, samples in self.config.sample_sets.items()
+        }
+        trajectories = {
+            name: {
+                **{key: getattr(trajectory, key) for key in TRAJECTORY_FACTS},
+                "tasks": self.trajectory_tasks(name),
+            }
+            for name, trajectory in self.config.trajectories.items()
+        }
+        probes = {
+            name: {
+                "sample_set": probe.rollouts,
+                "seeds": probe.seeds or self.config.sample_sets[probe.rollouts].seeds,
+                "trajectory": reference[0],
+            }
+            for name, probe in self.config.probes.items()
+            if (reference := policy_reference(probe.policies))
+        }
+        comparison = self.config.comparison and self.config.comparison.model_dump()
+        return {
+            "sample_sets": sample_sets,
+            "trajectories": trajectories,
+            "probes": probes,
+            "comparison": comparison,
+        }
+
+    def _named_batches(self, sample_set: str) -> dict[str, tuple[str, ...]]:
+        tasks = self.config.sample_sets[sample_set].tasks
+        return {entry: self.batches(sample_set)[entry.replace("/", "-")] for entry in _entries(tasks)}
+
+    def select_options(self) -> str:
+        """Parameters of selection, as canonical JSON."""
+        return _json(**self.config.statistics.selection().model_dump())
+
+    def analyse_options(self) -> str:
+        """Parameters of the statistics, as canonical JSON."""
+        return _json(facts=self.facts(), statistics=self.config.statistics.model_dump())
+
+    def draw_options(self) -> str:
+        """Parameters of the figures, as canonical JSON."""
+        return _json(**self.facts())
+
+    def render_options(self) -> str:
+        """Parameters of the report, as canonical JSON."""
+        return _json(facts=self.facts(), about=self.about())
+
+    def about(self) -> dict[str, Any]:
+        """The run in words, for the head of the report."""
+        config, evaluation, sampling = self.config, self.config.evaluation, self.config.sampling
+        source = "built-in catalogue" if config.tasks.source == "builtin" else config.tasks.path or "KernelBench"
+        return {
+            "title": f"vegflow study: {config.study}",
+            "model": self.model.description or config.model,
+            "tasks": f"KernelBench level 1 ({source}), size {config.tasks.size}",
+            "sampling": f"temperature {sampling.temperature}, at most {sampling.max_tokens} tokens",
+            "evaluation": f"{evaluation.correctness_trials} correctness trials on fresh inputs, "
+            f"{evaluation.timing_trials} interleaved pairs of timings, one at a time",
+            "command": "snakemake --cores all",
+        }
+
+
+def _entries(tasks: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (tasks,) if isinstance(tasks, str) else tasks
+
+
+def _json(**parts: Any) -> str:
+    return json.dumps(parts, sort_keys=True)
+
+
+@functools.cache
+def _shuffled(tasks: tuple[str, ...], seed: int, epoch: int) -> tuple[str, ...]:
+    order = list(tasks)
+    random.Random(digest("task order", seed, epoch)).shuffle(order)
+    return tuple(order)

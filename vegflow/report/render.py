@@ -1,0 +1,177 @@
+"""The report: analysis tables and figures as one HTML file that needs nothing else, not even a network.
+
+Knows the template beside it and the charts' JavaScript; the numbers are made into text in `tables`.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import polars as pl
+import pyarrow as pa
+import vl_convert
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from vegflow.artifacts.analysis import VERDICTS
+from vegflow.config.analysis import StudyFacts
+from vegflow.config.block import Block
+from vegflow.config.errors import sentences
+from vegflow.config.report import ReportFacts
+from vegflow.errors import ConfigError
+from vegflow.report.tables import differences, views
+from vegflow.report.text import in_unit, interval, natural, number, ratio, share
+
+TEMPLATE = "report.html.j2"
+VEGA_LITE = "6.4"
+SHOWN_CANDIDATES = 40
+"""Distinct programs shown per task: the commonest, and all that a strategy picked."""
+
+CAPTIONS = {
+    "figure1_overview": (
+        "Figure 1. Every way to spend the samples",
+        "Share of tasks (any-of-K, picks) or of samples (per sample) that are fast_1. Diamonds: the paper.",
+    ),
+    "figure3_scaling": (
+        "Figure 3. Best-of-N scaling",
+        "The adapted policy stands here twice: its per-sample rate, which compares with K = 1, and its any-of-K rate, "
+        "which compares with the curve at its group size. The paper shows the first beside the curve's end.",
+    ),
+    "figure4a_strategies": (
+        "Figure 4a. Selection strategies: fast_1",
+        "Bars with intervals over tasks. Diamonds: the paper.",
+    ),
+    "figure4b_speedups": (
+        "Figure 4b. Selection strategies: speedup of the pick",
+        "Logarithmic. The paper's means are driven by one task (859.8× on a matrix-vector product).",
+    ),
+    "figure5a_trajectory": (
+        "Figure 5a. Adaptation, step by step",
+        "Stars: the step that BoA picks. The band is the interval of the mean over seeds and tasks. Click a legend entry "
+        "to single it out.",
+    ),
+    "figure5b_tasks": (
+        "Figure 5b. Adaptation, task by task",
+        "Dotted: the paper's seed 42, where the task is the same.",
+    ),
+    "figure6_probe": (
+        "Figure 6. Over-sharpening probe",
+        "Spearman's rho of NLL and speedup over fixed samples. Below zero the likelier samples are the faster ones.",
+    ),
+}
+
+
+class Caveat(Block):
+    """A finding of the audit of the paper."""
+
+    number: int
+    needs: tuple[str, ...]
+    """Analysis tables of which one must have rows for the caveat to matter."""
+    text: str
+
+
+def load_caveats(path: str | Path) -> list[Caveat]:
+    """Read `resources/paper/caveats.yaml`. Raises ConfigError, naming the file."""
+    try:
+        return TypeAdapter(list[Caveat]).validate_python(yaml.safe_load(Path(path).read_text(encoding="utf-8")))
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: there is no such file") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from error
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {sentences(error)}") from error
+
+
+def render(
+    tables: Mapping[str, pa.Table],
+    figures: Mapping[str, dict[str, Any]],
+    facts: StudyFacts,
+    about: ReportFacts,
+    caveats: Sequence[Caveat] = (),
+) -> str:
+    """The report as HTML.
+
+    `tables` are those of `ANALYSIS_TABLES`, `figures` Vega-Lite specifications by name. Same input, same text.
+    """
+    frames = {name: pl.DataFrame(pl.from_arrow(table)) for name, table in tables.items()}
+    claims = [_claim(row) for row in frames["claims"].to_dicts()]
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.globals.update(share=share, ratio=ratio, number=number)
+    return environment.get_template(TEMPLATE).render(
+        about=about,
+        differences=differences(frames, facts, about),
+        claims=claims,
+        counts={verdict: sum(claim["verdict"] == verdict for claim in claims) for verdict in VERDICTS},
+        check=next((row for row in frames["self_check"].to_dicts() if row["task_id"] == "all"), None),
+        figures=[_figure(name, spec) for name, spec in figures.items()],
+        views=views(frames, facts),
+        tasks=_tasks(frames["candidates"]),
+        caveats=[c for c in caveats if any(frames[t].height for t in c.needs if t in frames)],
+        library=vl_convert.javascript_bundle(vl_version=VEGA_LITE).replace("</script", "<\\/script"),
+    )
+
+
+def _claim(row: dict[str, Any]) -> dict[str, Any]:
+    return row | {
+        "paper": in_unit(row["paper"], row["unit"]),
+        "ours": in_unit(row["ours"], row["unit"]),
+        "interval": interval(row["low"], row["high"], row["unit"]),
+        "slug": row["verdict"].replace(" ", "-"),
+        "group": "judged" if row["kind"] != "level" else "level" if row["ours"] is not None else "missing",
+    }
+
+
+def _figure(name: str, spec: dict[str, Any]) -> dict[str, str]:
+    title, note = CAPTIONS.get(name, (name, ""))
+    # In a script element only "</" could end it early.
+    return {"name": name, "title": title, "note": note, "spec": json.dumps(spec).replace("</", "<\\/")}
+
+
+def _tasks(candidates: pl.DataFrame) -> list[dict[str, Any]]:
+    """Each task of each sample set with its distinct programs, the commonest first."""
+    found = []
+    for (source, task), part in candidates.group_by("source", "task_id", maintain_order=True):
+        rows = part.to_dicts()
+        shown = [row for i, row in enumerate(rows) if i < SHOWN_CANDIDATES or row["picked_by"]]
+        fast = sum(row["count"] for row in rows if row["speedup"] > 1)
+        found.append(
+            {
+                "source": source,
+                "task": task,
+                "programs": len(rows),
+                "samples": rows[0]["of"],
+                "correct": sum(row["count"] for row in rows if row["status"] == "correct") / rows[0]["of"],
+                "fast": fast / rows[0]["of"],
+                "best": max(row["speedup"] for row in rows) or None,
+                "omitted": len(rows) - len(shown),
+                "rows": [
+                    row
+                    | {
+                        "picks": _picks(row["picked_by"]),
+                        "speed": ratio(row["speedup"]) if row["status"] == "correct" else "",
+                        "ends": interval(row["speedup_low"], row["speedup_high"], "ratio"),
+                        "share": row["count"] / row["of"],
+                    }
+                    for row in shown
+                ],
+            }
+        )
+    return sorted(found, key=lambda task: (task["source"], natural(task["task"])))
+
+
+def _picks(labels: list[str]) -> list[tuple[str, str]]:
+    """`["best (seed 42)", "best (seed 43)"]` as `[("best", "seeds 42, 43")]`."""
+    seeds: dict[str, list[str]] = {}
+    for label in labels:
+        strategy, _, seed = label.removesuffix(")").partition(" (seed ")
+        if seed not in seeds.setdefault(strategy, []):
+            seeds[strategy].append(seed)
+    return [(name, f"seed{'s' if len(own) > 1 else ''} {', '.join(own)}") for name, own in seeds.items()]

@@ -1,0 +1,45 @@
+"""What every script of the workflow shares: arguments from the rule, one-line errors, progress with a flush."""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from vegflow.errors import VegflowError
+
+_STARTED = time.monotonic()
+
+
+def run(
+    main: Callable[[argparse.Namespace], None],
+    required: Sequence[str] = (),
+    optional: Sequence[str] = (),
+    many: Sequence[str] = (),
+) -> None:
+    """Parse `--name value` arguments and call `main`; a VegflowError ends the job with its message and no traceback.
+
+    Values are text, those of `many` lists of text; `options` is decoded from JSON. All jobs take `--threads`.
+    """
+    parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__)
+    for name in required:
+        parser.add_argument(f"--{name}", required=True, type=json.loads if name == "options" else str)
+    for name in optional:
+        parser.add_argument(f"--{name}")
+    for name in many:
+        parser.add_argument(f"--{name}", nargs="*", default=[])
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(args.threads)
+    try:
+        main(args)
+    except VegflowError as error:
+        sys.exit(f"{Path(sys.argv[0]).name}: {error}")
+
+
+def progress(text: Any) -> None:
+    """Print a line of progress with the seconds since the start, at once."""
+    print(f"[{time.monotonic() - _STARTED:7.1f} s] {text}", flush=True)

@@ -1,0 +1,30 @@
+# Evaluate: the verdict of the deterministic evaluator on every rollout of a cell.
+#
+# Candidates run in throw-away processes. Verdicts also go to a content-addressed store that all cells and studies
+# share: an identical candidate is evaluated once, and a killed job loses nothing.
+#
+# In:  results/STUDY/rollouts/CELL.parquet
+# Out: results/STUDY/evaluations/CELL.parquet
+
+
+rule evaluate:
+    """Compile, check and time the candidates."""
+    input:
+        f"{RESULTS}/rollouts/{{cell}}.parquet",
+    output:
+        f"{RESULTS}/evaluations/{{cell}}.parquet",
+    log:
+        f"{LOGS}/evaluate/{{cell}}.log",
+    benchmark:
+        f"{BENCHMARKS}/evaluate/{{cell}}.jsonl"
+    params:
+        options=lambda wildcards: study.evaluate_options(wildcards.cell),
+        code=code_digest("workflow/scripts/evaluate.py"),
+        versions=versions("torch"),
+    resources:
+        mem_mb=4000,
+        runtime=120,
+        gpu=int(study.config.evaluation.device == "cuda"),
+    shell:
+        "{RUN}/evaluate.py --options {params.options:q} --rollouts {input} --store {STORE}"
+        " --output {output} --threads {threads} > {log} 2>&1"

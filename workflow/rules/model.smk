@@ -1,0 +1,28 @@
+# Base models that ship as a recipe: tokenizer and weights trained from the corpus in about two minutes on two cores.
+#
+# In:  resources/corpus/, the catalogue's prompts (through study.build_options)
+# Out: results/models/MODEL/, a folder in Hugging Face's layout, shared by all studies
+
+
+rule build_model:
+    """Train a small language model from scratch."""
+    input:
+        corpus=f"{RESOURCES}/corpus/{study.corpus}.yaml",
+    output:
+        expand("results/models/{{model}}/{file}", file=study.build_files),
+    log:
+        "results/logs/build_model/{model}.log",
+    benchmark:
+        "results/benchmarks/build_model/{model}.jsonl"
+    params:
+        options=study.build_options(),
+        code=code_digest("workflow/scripts/build_model.py"),
+        versions=versions("torch", "transformers", "tokenizers"),
+    threads: 2
+    resources:
+        mem_mb=2000,
+        runtime=60,
+        gpu=0,
+    shell:
+        "{RUN}/build_model.py --options {params.options:q} --corpus {input.corpus}"
+        " --outputs {output} --threads {threads} > {log} 2>&1"

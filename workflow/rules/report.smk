@@ -1,0 +1,52 @@
+# Report: figures and one HTML file that works offline, from the analysis tables.
+#
+# In:  results/STUDY/tables/*.parquet, resources/paper/caveats.yaml
+# Out: results/STUDY/figures/*.json (Vega-Lite), results/STUDY/report.html
+
+
+rule draw:
+    """Draw the figures."""
+    input:
+        expand(f"{RESULTS}/tables/{{table}}.parquet", table=ANALYSIS_TABLES),
+    output:
+        expand(f"{RESULTS}/figures/{{figure}}.json", figure=FIGURES),
+    log:
+        f"{LOGS}/draw.log",
+    benchmark:
+        f"{BENCHMARKS}/draw.jsonl"
+    params:
+        options=study.draw_options(),
+        code=code_digest("workflow/scripts/draw.py"),
+        versions=versions("altair", "polars"),
+    resources:
+        mem_mb=1000,
+        runtime=30,
+        gpu=0,
+    shell:
+        "{RUN}/draw.py --options {params.options:q} --tables {input} --outputs {output} > {log} 2>&1"
+
+
+rule render:
+    """Write the report."""
+    input:
+        tables=expand(f"{RESULTS}/tables/{{table}}.parquet", table=ANALYSIS_TABLES),
+        figures=expand(f"{RESULTS}/figures/{{figure}}.json", figure=FIGURES),
+        caveats=f"{RESOURCES}/paper/caveats.yaml",
+        template=os.path.relpath(ROOT / "vegflow" / "report" / "report.html.j2"),
+    output:
+        f"{RESULTS}/report.html",
+    log:
+        f"{LOGS}/render.log",
+    benchmark:
+        f"{BENCHMARKS}/render.jsonl"
+    params:
+        options=study.render_options(),
+        code=code_digest("workflow/scripts/render.py"),
+        versions=versions("jinja2", "polars", "vl-convert-python"),
+    resources:
+        mem_mb=1000,
+        runtime=30,
+        gpu=0,
+    shell:
+        "{RUN}/render.py --options {params.options:q} --tables {input.tables} --figures {input.figures}"
+        " --caveats {input.caveats} --output {output} > {log} 2>&1"

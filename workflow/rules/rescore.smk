@@ -1,0 +1,29 @@
+# Rescore: the surprisal of fixed rollouts under another policy (the probe of the paper's section 5.4).
+#
+# In:  results/STUDY/rollouts/CELL.parquet, the adapter of a policy
+# Out: results/STUDY/nll/POLICY/of/CELL.parquet
+
+
+rule rescore:
+    """Score rollouts that one policy drew under another."""
+    input:
+        model=study.model_files,
+        adapter=lambda wildcards: study.adapter(wildcards.policy),
+        rollouts=f"{RESULTS}/rollouts/{{cell}}.parquet",
+    output:
+        f"{RESULTS}/nll/{{policy}}/of/{{cell}}.parquet",
+    log:
+        f"{LOGS}/rescore/{{policy}}/of/{{cell}}.log",
+    benchmark:
+        f"{BENCHMARKS}/rescore/{{policy}}/of/{{cell}}.jsonl"
+    params:
+        options=lambda wildcards: study.rescore_options(wildcards.policy),
+        code=code_digest("workflow/scripts/rescore.py"),
+        versions=versions("torch", "transformers", "peft"),
+    resources:
+        mem_mb=2000,
+        runtime=60,
+        gpu=study.model.gpus,
+    shell:
+        "{RUN}/rescore.py --options {params.options:q} --adapter '{input.adapter}' --rollouts {input.rollouts}"
+        " --output {output} --gpus {resources.gpu} --threads {threads} > {log} 2>&1"

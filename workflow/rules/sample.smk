@@ -1,0 +1,32 @@
+# Sample: completions of a batch of tasks by one policy.
+#
+# A cell is one file of rollouts: a step of a trajectory (ttt/seed42/step003) or a shard of a sample set
+# (best_of_n/seed42/subset1/shard000). Files are append-only: more K, seeds, steps or tasks are more cells.
+#
+# In:  the base model, the adapter of the cell's policy
+# Out: results/STUDY/rollouts/CELL.parquet
+
+
+rule sample:
+    """Draw completions with their token log-probabilities."""
+    input:
+        model=study.model_files,
+        adapter=lambda wildcards: study.adapter(study.cells[wildcards.cell].policy),
+        template=f"{RESOURCES}/prompts/{study.prompt}.yaml",
+    output:
+        f"{RESULTS}/rollouts/{{cell}}.parquet",
+    log:
+        f"{LOGS}/sample/{{cell}}.log",
+    benchmark:
+        f"{BENCHMARKS}/sample/{{cell}}.jsonl"
+    params:
+        options=lambda wildcards: study.sample_options(wildcards.cell),
+        code=code_digest("workflow/scripts/sample.py"),
+        versions=versions("torch", "transformers", "peft"),
+    resources:
+        mem_mb=2000,
+        runtime=60,
+        gpu=study.model.gpus,
+    shell:
+        "{RUN}/sample.py --options {params.options:q} --adapter '{input.adapter}' --template {input.template}"
+        " --output {output} --gpus {resources.gpu} --threads {threads} > {log} 2>&1"

@@ -1,0 +1,33 @@
+# Update: one gradient step from a policy to the next, on the rollouts that it drew.
+#
+# RLVR, test-time training and distillation are trajectories of this rule that differ in configuration alone.
+#
+# In:  policy s (adapter, optimizer state), its rollouts and their evaluations
+# Out: results/STUDY/policies/TRAJECTORY/seedN/step(s+1)/, an adapter in PEFT's format
+
+
+rule update:
+    """Learn from scored rollouts."""
+    input:
+        unpack(lambda wildcards: study.update_inputs(wildcards.trained)),
+    output:
+        adapter=f"{RESULTS}/policies/{{trained}}/adapter_model.safetensors",
+        config=f"{RESULTS}/policies/{{trained}}/adapter_config.json",
+        optimizer=f"{RESULTS}/policies/{{trained}}/optimizer.safetensors",
+        record=f"{RESULTS}/policies/{{trained}}/update.parquet",
+    log:
+        f"{LOGS}/update/{{trained}}.log",
+    benchmark:
+        f"{BENCHMARKS}/update/{{trained}}.jsonl"
+    params:
+        options=lambda wildcards: study.update_options(wildcards.trained),
+        code=code_digest("workflow/scripts/update.py"),
+        versions=versions("torch", "transformers", "peft"),
+    resources:
+        mem_mb=4000,
+        runtime=60,
+        gpu=study.model.gpus,
+    shell:
+        "{RUN}/update.py --options {params.options:q} --adapter '{input.adapter}' --start '{input.start}'"
+        " --optimizer '{input.optimizer}' --rollouts {input.rollouts} --evaluations {input.evaluations}"
+        " --output {output.record} --gpus {resources.gpu} --threads {threads} > {log} 2>&1"

@@ -1,0 +1,25 @@
+"""Render: analysis tables and figures in, one self-contained HTML report out."""
+
+import json
+from argparse import Namespace
+from pathlib import Path
+
+from vegflow.artifacts.analysis import ANALYSIS_TABLES
+from vegflow.artifacts.io import atomic, read_table
+from vegflow.config.analysis import StudyFacts
+from vegflow.config.report import ReportFacts
+from vegflow.report.render import load_caveats, render
+from vegflow.stage import run
+
+
+def main(args: Namespace) -> None:
+    tables = {Path(path).stem: read_table(path, ANALYSIS_TABLES[Path(path).stem]) for path in args.tables}
+    drawn = {Path(path).stem: json.loads(Path(path).read_text()) for path in args.figures}
+    about = ReportFacts(**args.options["about"])
+    html = render(tables, drawn, StudyFacts(**args.options["facts"]), about, load_caveats(args.caveats))
+    with atomic(args.output) as temporary:
+        temporary.write_text(html, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    run(main, required=("options", "caveats", "output"), many=("tables", "figures"))

@@ -1,0 +1,39 @@
+"""Update: a policy and its scored rollouts in, the next policy out."""
+
+import json
+import tempfile
+from argparse import Namespace
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+
+from vegflow.artifacts.evaluations import EVALUATIONS
+from vegflow.artifacts.io import atomic, provenance, read_rows, write_table
+from vegflow.artifacts.policies import UPDATES
+from vegflow.artifacts.rollouts import ROLLOUTS
+from vegflow.config.learning import UpdateConfig
+from vegflow.learning.update import Learner, make_batch, update
+from vegflow.stage import progress, run
+
+
+def main(args: Namespace) -> None:
+    place, config = args.options["place"], UpdateConfig(**args.options["update"])
+    batch = make_batch(read_rows(args.rollouts, ROLLOUTS), read_rows(args.evaluations, EVALUATIONS), config.objective)
+    paths = [Path(path) if path else None for path in (args.adapter, args.start)]
+    learner = Learner.load(args.options["model"], config, *paths, init_key=(place["trajectory"], place["seed"]))
+    if args.optimizer:
+        learner.restore(load_file(args.optimizer))
+    record = place | update(learner, batch)
+    progress(json.dumps(record))
+    parents = [path for path in (args.rollouts, args.evaluations, args.adapter) if path]
+    output = Path(args.output)
+    learner.save(output.parent)
+    write_table(output, [record], UPDATES, provenance(config=args.options, parents=parents))
+
+
+if __name__ == "__main__":
+    run(
+        main,
+        required=("options", "rollouts", "evaluations", "output"),
+        optional=("adapter", "start", "optimizer"),
+    )
