@@ -3,17 +3,29 @@
 Each task has a few programs with a probability, a verdict and a speedup; policies sharpen the distribution over them.
 """
 
+import functools
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 
 from vegflow.artifacts.evaluations import EVALUATIONS
 from vegflow.artifacts.io import digest, to_table, write_table
 from vegflow.artifacts.policies import NLL, UPDATES
 from vegflow.artifacts.rollouts import ROLLOUTS
-from vegflow.config.analysis import ComparisonConfig, ProbeFacts, SampleSetFacts, StudyFacts, TrajectoryFacts
+from vegflow.config.analysis import (
+    AnalysisConfig,
+    ComparisonConfig,
+    ProbeFacts,
+    SampleSetFacts,
+    StudyFacts,
+    TrajectoryFacts,
+)
+from vegflow.selection import select
+from vegflow.statistics.analyse import analyse
+from vegflow.statistics.paper import load_paper
 
 WRONG = {"wrong_output": "differs by 0.3 at [0, 1]", "runtime_error": "RuntimeError: shapes", "parse_error": "no code"}
 
@@ -211,3 +223,23 @@ def write_study(study: Synthetic, folder: Path) -> dict[str, list[Path]]:
         for i, path in enumerate(paths[name]):
             write_table(path, table.slice(i * half, half).to_arrow().cast(schema), schema, {"made": "synthetic"})
     return paths
+
+
+RESULTS = Path(__file__).resolve().parent.parent / "resources" / "paper" / "results.yaml"
+CAVEATS = RESULTS.with_name("caveats.yaml")
+
+
+def analysed(study: Synthetic, config: AnalysisConfig | None = None) -> dict[str, pa.Table]:
+    """Every analysis table of a study, by the functions that the pipeline calls."""
+    config = config or AnalysisConfig(bootstrap=200)
+    selections = pl.DataFrame(pl.from_arrow(select(study.rollouts, study.evaluations, config.selection())))
+    return analyse(
+        study.rollouts, study.evaluations, study.nll, study.updates, selections, study.facts, config, load_paper(RESULTS)
+    )  # fmt: skip
+
+
+@functools.cache
+def default() -> tuple[Synthetic, dict[str, pa.Table]]:
+    """The default study and its tables, made once a process."""
+    study = make_study()
+    return study, analysed(study)

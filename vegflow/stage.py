@@ -21,16 +21,18 @@ def run(
 ) -> None:
     """Parse `--name value` arguments and call `main`; a VegflowError ends the job with its message and no traceback.
 
-    Values are text, those of `many` lists of text; `options` is decoded from JSON. All jobs take `--threads`.
+    Values are text (None for an empty optional one), those of `many` lists of text; `options` is decoded from JSON. All jobs take
+    `--threads` and `--gpus`.
     """
     parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__)
     for name in required:
         parser.add_argument(f"--{name}", required=True, type=json.loads if name == "options" else str)
     for name in optional:
-        parser.add_argument(f"--{name}")
+        parser.add_argument(f"--{name}", type=lambda text: text or None)
     for name in many:
         parser.add_argument(f"--{name}", nargs="*", default=[])
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--gpus", type=int, default=0)
     args = parser.parse_args()
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(args.threads)

@@ -196,6 +196,7 @@ EQUIVALENT_K = pa.schema(
         column("search_same_basis", REAL, "best-of-N on the same basis: K = 1, or K = the trajectory's group size"),
         column("difference", REAL, "adaptation - search_same_basis"),
         *_interval("the difference"),
+        column("permutation_p", REAL, "two-sided sign-flip permutation of the tasks' differences", nullable=True),
         column("k", REAL, "K at which the curve reaches the value (log-linear); clipped to the curve's ends"),
         *_interval("k (clipped to the curve's ends)", "k_"),
         column("label", TEXT, "k as text; <1 or >K where the curve does not reach it"),

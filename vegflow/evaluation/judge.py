@@ -62,7 +62,7 @@ def evaluate_candidates(
     total = len(verdicts) + sum(map(len, waiting.values()))
     run = _Run(config, device, identity, progress or (lambda done, total, text: None), len(verdicts), total)
     if waiting:
-        run.report(f"isolation: {describe_isolation(isolation_report(device))}")
+        run.report(f"isolation: {_isolation(device)}")
     with _one_thread():
         for batch in waiting.values():
             task = tasks[next(iter(batch.values())).task_id]
@@ -96,8 +96,11 @@ def isolation_report(device: str = "auto") -> dict[str, str]:
     return worker.layers | zygote.layers
 
 
-def describe_isolation(layers: Mapping[str, str]) -> str:
-    """An isolation report in one line."""
+def _isolation(device: str) -> str:
+    try:
+        layers = isolation_report(device)
+    except Fault as fault:
+        return f"unknown: {fault.reason}"
     return "; ".join(f"{name} ({what})" for name, what in sorted(layers.items()))
 
 

@@ -26,8 +26,7 @@ class Zygote:
 
     def __init__(self, device: str) -> None:
         self.device = device
-        self.alive = True
-        """False once it failed to answer."""
+        self._answers = True
         root = str(Path(__file__).resolve().parents[2])
         own_root = "" if root in sysconfig.get_paths().values() else root
         environment = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "/", "PYTHONPATH": own_root}
@@ -49,6 +48,11 @@ class Zygote:
                 pass_fds=[theirs.fileno()],
             )
         self.layers: dict[str, str] = self._receive(START_S)["layers"]
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs and has answered so far."""
+        return self._answers and self.process.poll() is None
 
     def spawn(self, timeout_s: float, memory_bytes: int | None) -> Worker:
         """A new confined worker, which may take `timeout_s` of waiting in all and so many bytes of address space."""
@@ -81,14 +85,14 @@ class Zygote:
         try:
             channel.send(self.sock, request, fds)
         except (channel.ChannelClosedError, TimeoutError) as error:
-            self.alive = False
+            self._answers = False
             raise Fault("evaluator_error", "the parent of the workers died") from error
 
     def _receive(self, timeout_s: float) -> dict[str, Any]:
         try:
             return channel.receive(self.sock, deadline=time.monotonic() + timeout_s)[0]
         except (channel.ChannelClosedError, channel.ChannelGarbledError, TimeoutError) as error:
-            self.alive = False
+            self._answers = False
             raise Fault("evaluator_error", "the parent of the workers died or does not answer") from error
 
 

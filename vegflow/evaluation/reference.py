@@ -69,6 +69,7 @@ class Reference:
         """Of the arena of every worker of this task; its slots are the most calls in one block."""
         self._trusted(lambda: self.worker.map(self.shape))
         self.worker.stop()
+        self._extend(1)  # a reference that cannot give one right answer is found out now
 
     def items(self, count: int) -> list[Item]:
         """The first `count` sets of inputs in a new random order, made where they do not exist yet."""

@@ -21,8 +21,9 @@ from vegflow.evaluation.worker import Block, Worker
 
 CALIBRATIONS = 5
 LEAST_SHARE = 0.05  # of a measured block that must remain after the messages' own time is taken off
-LIE = 2.0
-LIE_S = 200e-6
+SLOWER = 1.1  # times the reference's slowest writing
+LIE = 2.0  # times what its clock says, and
+LIE_S = 200e-6  # seconds more
 
 
 @dataclass(frozen=True)
@@ -89,10 +90,9 @@ def measure(
             if not reference_first:
                 ours.append(reference.run(items))
     ours, theirs, pairs = ours[1:], theirs[1:], pairs[1:]
-    overhead_wall_s = statistics.median(block.wall_s for block in empty)
-    _refuse_lies(theirs, overhead_wall_s)
     overhead_s = statistics.median(block.call_s for block in empty)
-    late_s = _put_off(ours, theirs) + _idle(ours, theirs)
+    refuse_lies(theirs, overhead_s)
+    late_s = charge(ours, theirs)
     counts = [len(items) for items in pairs]
     return summarise(_per_call(ours, counts, overhead_s), _per_call(theirs, counts, overhead_s - late_s))
 
@@ -101,9 +101,19 @@ def _per_call(blocks: Sequence[Block], counts: Sequence[int], overhead_s: float)
     return [max(b.call_s - overhead_s, LEAST_SHARE * b.call_s) / n for b, n in zip(blocks, counts, strict=True)]
 
 
+def charge(ours: Sequence[Block], theirs: Sequence[Block]) -> float:
+    """What a candidate's blocks (`theirs`) cost beyond their calls' own time, seconds a block."""
+    return _put_off(ours, theirs) + _idle(ours, theirs)
+
+
 def _put_off(ours: Sequence[Block], theirs: Sequence[Block]) -> float:
-    """Work left for the writing of the outputs (a lazy tensor, a thread) is charged to the calls, seconds a block."""
-    return max(0.0, statistics.median(b.write_s for b in theirs) - max(b.write_s for b in ours))
+    """Work left for the writing of the outputs (a lazy tensor, a thread) is charged to the calls, seconds a block.
+
+    Nothing is charged to a candidate that writes hardly slower than the reference does at its slowest: that is noise.
+    """
+    reference, candidate = ([block.write_s for block in blocks] for blocks in (ours, theirs))
+    late = statistics.median(candidate)
+    return late - statistics.median(reference) if late > SLOWER * max(reference) else 0.0
 
 
 def _idle(ours: Sequence[Block], theirs: Sequence[Block]) -> float:
@@ -143,9 +153,9 @@ def median_interval(values: Sequence[float], level: float = 0.95) -> tuple[float
     return ordered[rank], ordered[n - 1 - rank]
 
 
-def _refuse_lies(blocks: Sequence[Block], overhead_s: float) -> None:
-    """A worker's clock that is always far behind the judge's has been tampered with."""
-    gaps = [(block.wall_s - overhead_s, block.own_s) for block in blocks]
+def refuse_lies(blocks: Sequence[Block], overhead_s: float) -> None:
+    """A worker whose clock always shows far less than the judge's clock has tampered with it."""
+    gaps = [(block.call_s - overhead_s, block.own_s) for block in blocks]
     if all(seen > LIE * own and seen - own > LIE_S for seen, own in gaps):
         seen, own = gaps[0]
         raise Fault("rejected_hack", f"its clock says {own * 1e6:.0f} µs, the judge's {seen * 1e6:.0f} µs")

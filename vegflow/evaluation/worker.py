@@ -131,7 +131,10 @@ class Worker:
         """
         if self.device == "cuda":
             return time.perf_counter()
-        return time.clock_gettime((~self.pid << 3) | 2)  # clock_getcpuclockid(3)
+        try:
+            return time.clock_gettime((~self.pid << 3) | 2)  # clock_getcpuclockid(3)
+        except OSError:
+            self._raise_for_death()
 
     def stop(self) -> None:
         """Freeze every thread of the worker: what it does not do while the clock runs, it does not do."""
@@ -221,7 +224,7 @@ def _fault(error: Any) -> Fault:
     if not isinstance(error, dict):
         return Fault("rejected_hack", "an error report without form")
     text = f"{error.get('type')}: {error.get('message')}"
-    if error.get("memory") is True:
+    if error.get("memory") is True and error.get("stage") != "parse":  # the parser's own stack is not memory
         return Fault("out_of_memory", text)
     statuses = {"parse": "parse_error", "load": "compile_error"}
     return Fault(statuses.get(str(error.get("stage")), "runtime_error"), text)

@@ -91,6 +91,7 @@ class Learner:
         adapter: Path | None,
         start: Path | None,
         init_key: Sequence[object],
+        device: str = "cpu",
     ) -> "Learner":
         """Base model and adapter from files (`options` as `vegflow.models.load` takes them).
 
@@ -106,8 +107,8 @@ class Learner:
             lora = LoraConfig(
                 r=config.lora.rank, lora_alpha=config.lora.alpha, target_modules=targets, task_type="CAUSAL_LM"
             )
-            return cls(get_peft_model(model, lora), config, None)
-        policy = with_adapter(model, adapter, trainable=True)
+            return cls(get_peft_model(model, lora).to(device), config, None)
+        policy = with_adapter(model, adapter, trainable=True).to(device)
         if start is None:
             return cls(policy, config, BASE)
         if start == adapter:
@@ -120,12 +121,12 @@ class Learner:
         """Take over the optimizer's state from an earlier step (`state` as `optimizer_state` gives it)."""
         for name, parameter in zip(self.names, self.parameters, strict=True):
             keys = ("step", "exp_avg", "exp_avg_sq")
-            self.optimizer.state[parameter] = {key: state[f"{name}.{key}"].clone() for key in keys}
+            self.optimizer.state[parameter] = {key: state[f"{name}.{key}"].to(parameter.device) for key in keys}
 
     def optimizer_state(self) -> dict[str, Tensor]:
         """AdamW's step count and moments by parameter name."""
         return {
-            f"{name}.{key}": value.contiguous()
+            f"{name}.{key}": value.cpu().contiguous()
             for name, parameter in zip(self.names, self.parameters, strict=True)
             for key, value in self.optimizer.state[parameter].items()
         }
@@ -221,10 +222,10 @@ def _batch_columns(batch: Batch) -> dict[str, Any]:
         "n_rollouts": len(rewards),
         "student_tokens": sum(row["n_prompt_tokens"] + row["n_tokens"] for row in batch.rows),
         "teacher_tokens": 0,
-        "reward_mean": rewards.mean(),
-        "reward_std": rewards.std(),
-        "advantage_abs_mean": np.abs(advantages).mean(),
-        "advantage_max": advantages.max(),
-        "zero_variance_groups": sum(np.ptp(rewards[tasks == task]) == 0 for task in np.unique(tasks)),
+        "reward_mean": float(rewards.mean()),
+        "reward_std": float(rewards.std()),
+        "advantage_abs_mean": float(np.abs(advantages).mean()),
+        "advantage_max": float(advantages.max()),
+        "zero_variance_groups": sum(bool(np.ptp(rewards[tasks == task]) == 0) for task in np.unique(tasks)),
         "fast_negative_share": float((advantages[fast] < 0).mean()) if fast.any() else None,
     }

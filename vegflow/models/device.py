@@ -7,9 +7,9 @@ import torch
 from vegflow.errors import ConfigError
 
 
-def model_device(gpus: str | None) -> str:
+def model_device(gpus: int) -> str:
     """`cuda` if the job asks for GPUs (`gpus` > 0), else `cpu`. Raises ConfigError if it asks and there is none."""
-    if not gpus or int(gpus) == 0:
+    if gpus == 0:
         return "cpu"
     if not torch.cuda.is_available():
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", "unset")

@@ -21,7 +21,8 @@ from vegflow.config.block import Block
 from vegflow.config.errors import sentences
 from vegflow.config.report import ReportFacts
 from vegflow.errors import ConfigError
-from vegflow.report.tables import differences, views
+from vegflow.report.study_tables import differences
+from vegflow.report.tables import views
 from vegflow.report.text import in_unit, interval, natural, number, ratio, share
 
 TEMPLATE = "report.html.j2"
@@ -113,7 +114,7 @@ def render(
         check=next((row for row in frames["self_check"].to_dicts() if row["task_id"] == "all"), None),
         figures=[_figure(name, spec) for name, spec in figures.items()],
         views=views(frames, facts),
-        tasks=_tasks(frames["candidates"]),
+        tasks=_tasks(frames["candidates"], frames["tasks"]),
         caveats=[c for c in caveats if any(frames[t].height for t in c.needs if t in frames)],
         library=vl_convert.javascript_bundle(vl_version=VEGA_LITE).replace("</script", "<\\/script"),
     )
@@ -135,21 +136,25 @@ def _figure(name: str, spec: dict[str, Any]) -> dict[str, str]:
     return {"name": name, "title": title, "note": note, "spec": json.dumps(spec).replace("</", "<\\/")}
 
 
-def _tasks(candidates: pl.DataFrame) -> list[dict[str, Any]]:
+def _tasks(candidates: pl.DataFrame, tasks: pl.DataFrame) -> list[dict[str, Any]]:
     """Each task of each sample set with its distinct programs, the commonest first."""
     found = []
+    pooled = tasks.filter(pl.col("step").is_null()).group_by("source", "task_id")
+    weight = pl.col("n") / pl.col("n").sum()
+    means = pooled.agg((pl.col(rate) * weight).sum() for rate in ("correct", "fast_1"))
+    rates = {(row["source"], row["task_id"]): row for row in means.to_dicts()}
     for (source, task), part in candidates.group_by("source", "task_id", maintain_order=True):
         rows = part.to_dicts()
         shown = [row for i, row in enumerate(rows) if i < SHOWN_CANDIDATES or row["picked_by"]]
-        fast = sum(row["count"] for row in rows if row["speedup"] > 1)
+        rate = rates.get((source, task), {"correct": None, "fast_1": None})
         found.append(
             {
                 "source": source,
                 "task": task,
                 "programs": len(rows),
                 "samples": rows[0]["of"],
-                "correct": sum(row["count"] for row in rows if row["status"] == "correct") / rows[0]["of"],
-                "fast": fast / rows[0]["of"],
+                "correct": rate["correct"],
+                "fast": rate["fast_1"],
                 "best": max(row["speedup"] for row in rows) or None,
                 "omitted": len(rows) - len(shown),
                 "rows": [

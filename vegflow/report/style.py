@@ -3,9 +3,11 @@
 Colours are Okabe & Ito's (2008), told apart with any colour vision; the paper's numbers are always grey.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import altair as alt
+import polars as pl
 
 BLUE, VERMILLION, GREEN, ORANGE, SKY, PURPLE = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7"
 PAPER = "#8a8f98"
@@ -20,6 +22,8 @@ FAMILIES = {
     "adaptation": VERMILLION,
 }
 """Colour of each kind of strategy, the same in every figure."""
+
+SHARE = alt.Axis(format="%")
 
 FONT = "system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', Arial, sans-serif"
 
@@ -64,3 +68,15 @@ def inline(rows: list[dict[str, Any]]) -> alt.InlineData:
     return alt.InlineData(
         values=[{k: float(f"{v:.6g}") if isinstance(v, float) else v for k, v in row.items()} for row in rows]
     )
+
+
+def rows_of(table: pl.DataFrame, **where: Any) -> list[dict[str, Any]]:
+    """Rows of a table whose columns have these values (None: are null)."""
+    for column, value in where.items():
+        table = table.filter(pl.col(column).is_null() if value is None else pl.col(column) == value)
+    return table.to_dicts()
+
+
+def paper_rows(tables: Mapping[str, pl.DataFrame], series: str) -> list[dict[str, Any]]:
+    """The paper's numbers of a series."""
+    return rows_of(tables["paper"], series=series)

@@ -7,7 +7,7 @@ MISSING = "–"
 
 def share(value: float | None) -> str:
     """0.533 as `53.3 %`."""
-    return MISSING if value is None else f"{value * 100:.1f} %".replace("-", "−")
+    return MISSING if value is None else f"{value * 100:.1f}\u00a0%".replace("-", "−")
 
 
 def points(value: float | None) -> str:
@@ -30,7 +30,15 @@ def number(value: float | None, digits: int = 3) -> str:
 
 def ratio(value: float | None) -> str:
     """A speedup, 1.2345 as `1.23×`."""
-    return MISSING if value is None else f"{number(value)}×"
+    if value is None:
+        return MISSING
+    decimals = 2 if abs(value) < 10 else 1 if abs(value) < 1000 else 0
+    return f"{value:,.{decimals}f}×".replace(",", "\u202f")
+
+
+def rho(value: float | None) -> str:
+    """A correlation, three decimals."""
+    return MISSING if value is None else f"{0.0 if abs(value) < 5e-4 else value:.3f}".replace("-", "−")
 
 
 def p_value(value: float | None) -> str:
@@ -42,7 +50,7 @@ def p_value(value: float | None) -> str:
 
 FORMATS = {
     "share": share, "share of seeds": share, "points": points, "ratio": ratio, "p": p_value, "count": number,
-    "tokens": number,
+    "tokens": number, "rho": rho, "log ratio": rho,
 }  # fmt: skip
 
 

@@ -5,6 +5,7 @@ Knows the study's comparison; a per-sample rate is set against a per-sample rate
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
@@ -18,8 +19,9 @@ from vegflow.statistics.bootstrap import (
     resample,
     weighted_mean,
 )
+from vegflow.statistics.paired import task_permutation
 from vegflow.statistics.samples import comparison_set
-from vegflow.statistics.scaling import curve
+from vegflow.statistics.scaling import Curve, curve
 
 AGREE = 0.01
 """Below this p-value the two arms are said to differ before any adaptation."""
@@ -41,6 +43,16 @@ def equivalent_k(ks: Sequence[float], rates: Sequence[float], value: float) -> t
     return math.exp(math.log(ks[i - 1]) + share * math.log(ks[i] / ks[i - 1])), 0
 
 
+@dataclass(frozen=True)
+class Reference:
+    """The search curve with its bootstrap replicates [B, K], and the position of the K to compare with."""
+
+    line: Curve
+    point: np.ndarray
+    clouds: np.ndarray | None
+    same: int
+
+
 def equivalents(
     samples: pl.DataFrame, tasks: pl.DataFrame, boa: list[dict], facts: StudyFacts, how: Resampling
 ) -> list[dict]:
@@ -49,55 +61,69 @@ def equivalents(
     Intervals resample tasks for both arms at once, then seeds of each; the chosen steps stay as they are.
     """
     _, shared = comparison_set(facts)
-    if facts.comparison is None or not shared:
+    steps = {
+        (r["rule"], r["seed"]): r["step"] for r in boa if r["seed"] is not None and r["trajectory"] == _name(facts)
+    }
+    if facts.comparison is None or not shared or not steps:
         return []
-    search, adaptation = facts.comparison.search, facts.comparison.adaptation
-    drawn = samples.filter((pl.col("source") == search) & pl.col("task_id").is_in(shared))
-    cells = tasks.filter((pl.col("source") == adaptation) & pl.col("task_id").is_in(shared))
-    if not drawn.height or not cells.height:
+    both = samples.filter(pl.col("source") == facts.comparison.search)["task_id"].unique().to_list()
+    cells = tasks.filter(
+        (pl.col("source") == _name(facts)) & pl.col("task_id").is_in(shared) & pl.col("task_id").is_in(both)
+    )
+    own = cells["task_id"].unique().to_list()
+    drawn = samples.filter((pl.col("source") == facts.comparison.search) & pl.col("task_id").is_in(own))
+    if not drawn.height:
         return []
     largest = int(drawn.group_by("task_id", "seed").len()["len"].min())
-    group = min(facts.trajectories[adaptation].group_size, largest)
+    group = min(facts.trajectories[_name(facts)].group_size, largest)
     ks = sorted({round(2 ** (i / 4)) for i in range(int(4 * math.log2(largest)) + 1)} | {group, largest})
     line = curve(drawn, "fast_1", ks)
-    point = line.values @ base_weights(line.tasks) / base_weights(line.tasks).sum()
     weights = resample(line.tasks, line.seeds, how)
     clouds = None if weights is None else np.column_stack([weighted_mean(row, weights) for row in line.values])
+    point = weighted_mean_of_rows(line)
     rows = []
-    for rule in dict.fromkeys(row["rule"] for row in boa if row["trajectory"] == adaptation):
-        steps = {r["seed"]: r["step"] for r in boa if (r["trajectory"], r["rule"]) == (adaptation, rule)}
-        chosen = pl.concat(
-            [cells.filter((pl.col("seed") == s) & (pl.col("step") == t)) for s, t in steps.items() if s is not None]
+    for rule in dict.fromkeys(rule for rule, _ in steps):
+        picked = pl.concat(
+            [cells.filter((pl.col("seed") == s) & (pl.col("step") == t)) for (r, s), t in steps.items() if r == rule]
         )
         for basis, column in BASES.items():
-            same = ks.index(1 if basis == "per-sample rate" else group)
-            rows.append(
-                {"search": search, "trajectory": adaptation, "rule": rule, "basis": basis}
-                | _equivalent(chosen, column, (ks, point, clouds, same), how)
-            )
+            same = ks.index(1 if column == "fast_1" else group)
+            head = {"search": facts.comparison.search, "trajectory": _name(facts), "rule": rule, "basis": basis}
+            rows.append(head | _equivalent(picked, column, Reference(line, point, clouds, same), how))
     return rows
 
 
-def _equivalent(
-    chosen: pl.DataFrame, column: str, line: tuple[list[int], np.ndarray, np.ndarray | None, int], how: Resampling
-) -> dict:
-    ks, point, clouds, same = line
-    values, names = chosen[column].to_numpy(), chosen["task_id"].to_list()
+def _name(facts: StudyFacts) -> str:
+    return facts.comparison.adaptation if facts.comparison else ""
+
+
+def weighted_mean_of_rows(line: Curve) -> np.ndarray:
+    """A curve's points [K]: mean over tasks of the mean over seeds."""
+    weights = base_weights(line.tasks)[None]
+    return np.array([weighted_mean(row, weights)[0] for row in line.values])
+
+
+def _equivalent(chosen: pl.DataFrame, column: str, search: Reference, how: Resampling) -> dict:
+    """One row's numbers: `column` of the chosen cells (one a task and seed) against the search curve."""
+    values, names = chosen[column].to_numpy(), np.array(chosen["task_id"].to_list())
     value = float(weighted_mean(values, base_weights(names)[None])[0])
-    k, side = equivalent_k(ks, point, value)
+    ks, same = search.line.ks, search.same
+    k, side = equivalent_k(ks, search.point, value)
     weights = resample(names, chosen["seed"].to_list(), how, crossed=True)
-    cloud = None if weights is None or clouds is None else weighted_mean(values, weights)
-    k_cloud = (
-        None if cloud is None else np.array([equivalent_k(ks, c, v)[0] for c, v in zip(clouds, cloud, strict=True)])
-    )
-    difference = percentile_interval(
-        value - point[same], None if cloud is None else cloud - clouds[:, same], how.confidence
-    )
+    k_cloud = cloud = None
+    if weights is not None and search.clouds is not None:
+        cloud = weighted_mean(values, weights)
+        k_cloud = np.array([equivalent_k(ks, c, v)[0] for c, v in zip(search.clouds, cloud, strict=True)])
+        cloud = cloud - search.clouds[:, same]
+    at_search = np.array(search.line.tasks)
+    tasks = sorted(set(names))
+    by_task = [values[names == t].mean() - search.line.values[same][at_search == t].mean() for t in tasks]
     return {
         "adaptation": value,
-        "search_at_1": float(point[0]),
-        "search_same_basis": float(point[same]),
-        **difference.columns("difference"),
+        "search_at_1": float(search.point[0]),
+        "search_same_basis": float(search.point[same]),
+        **percentile_interval(value - search.point[same], cloud, how.confidence).columns("difference"),
+        "permutation_p": task_permutation(by_task, tasks, how.seed),
         **percentile_interval(k, k_cloud, how.confidence).columns("k", "k_"),
         "label": {-1: f"<{ks[0]}", 0: f"{k:.3g}", 1: f">{ks[-1]}"}[side],
     }

@@ -15,7 +15,7 @@ from vegflow.statistics.adaptation import equivalents, self_check
 from vegflow.statistics.bootstrap import Resampling
 from vegflow.statistics.budget import budget, candidates
 from vegflow.statistics.claims import claims
-from vegflow.statistics.measures import Study
+from vegflow.statistics.measure import Study
 from vegflow.statistics.paper import PaperNumber
 from vegflow.statistics.probe import probe
 from vegflow.statistics.samples import join_samples, judged, per_task, statuses

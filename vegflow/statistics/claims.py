@@ -7,7 +7,8 @@ import inspect
 from collections.abc import Sequence
 
 from vegflow.errors import ConfigError
-from vegflow.statistics.measures import MEASURES, Ours, Study
+from vegflow.statistics.measure import Ours, Study
+from vegflow.statistics.measures import MEASURES
 from vegflow.statistics.paper import PaperNumber
 
 FEWEST_TASKS = 6
@@ -57,8 +58,9 @@ def evaluate(number: PaperNumber, study: Study) -> Ours:
 def judge(number: PaperNumber, ours: Ours, *, paper_setup: bool) -> tuple[str, str]:
     """Verdict and reason.
 
-    An effect is reproduced if our whole interval lies on the paper's side of its null value, not reproduced if it lies
-    on the other side; an equivalence by whether the interval lies within or outside the margin; anything else is
+    An effect is reproduced if our whole interval lies on the paper's side of its baseline, not reproduced if it lies on
+    the other side, and where there is a test, only if its p is below 0.05 as well (intervals from few tasks are too
+    short); an equivalence by whether the interval lies within or outside the margin; anything else is
     undecided. With fewer than six tasks everything is. Levels are judged only in the paper's own set-up.
     """
     if ours.value is None:
@@ -67,9 +69,7 @@ def judge(number: PaperNumber, ours: Ours, *, paper_setup: bool) -> tuple[str, s
         return _judge_level(number, ours, paper_setup=paper_setup)
     if 0 < ours.n_tasks < FEWEST_TASKS:
         return "undecided", f"{ours.n_tasks} tasks cannot decide at the 5 % level, whatever they show"
-    if ours.p_value is not None:
-        return _judge_p(number, ours)
-    if ours.low is None or ours.high is None:
+    if (ours.low is None or ours.high is None) and ours.p_value is None:
         return "undecided", "no interval for this number"
     if number.kind == "equivalence":
         return _judge_equivalence(number, ours)
@@ -86,17 +86,6 @@ def _judge_level(number: PaperNumber, ours: Ours, *, paper_setup: bool) -> tuple
     return "not reproduced", "the paper's value lies outside our interval"
 
 
-def _judge_p(number: PaperNumber, ours: Ours) -> tuple[str, str]:
-    if ours.p_value is not None and ours.p_value >= LEVEL:
-        return "undecided", f"as large an effect arises by chance with probability {ours.p_value:.2g}"
-    same = (
-        (ours.value or 0.0) > number.baseline
-        if (number.value or 1.0) > number.baseline
-        else (ours.value or 0.0) < number.baseline
-    )
-    return ("reproduced" if same else "not reproduced"), f"p = {ours.p_value:.2g} if nothing changed"
-
-
 def _judge_equivalence(number: PaperNumber, ours: Ours) -> tuple[str, str]:
     margin = number.margin or 0.0
     low, high = float(ours.low or 0.0), float(ours.high or 0.0)
@@ -108,10 +97,14 @@ def _judge_equivalence(number: PaperNumber, ours: Ours) -> tuple[str, str]:
 
 
 def _judge_effect(number: PaperNumber, ours: Ours) -> tuple[str, str]:
-    low, high = float(ours.low or 0.0), float(ours.high or 0.0)
+    if ours.p_value is not None and ours.p_value >= LEVEL:
+        return "undecided", f"as large an effect arises by chance with probability {ours.p_value:.2g}"
+    value = float(ours.value or 0.0)
+    low, high = (value if end is None else float(end) for end in (ours.low, ours.high))
     upward = number.value is None or number.value > number.baseline
     if low <= number.baseline <= high:
         return "undecided", f"our interval includes {number.baseline:g}"
+    chance = "" if ours.p_value is None else f" (p = {ours.p_value:.2g})"
     if (low > number.baseline) == upward:
-        return "reproduced", "our interval lies on the side that the paper claims"
-    return "not reproduced", "our interval lies on the other side"
+        return "reproduced", f"our interval lies on the side that the paper claims{chance}"
+    return "not reproduced", f"our interval lies on the other side{chance}"

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
+EXACT_PAIRS = 50
 EXACT_TASKS = 14
 RANDOM_FLIPS = 20_000
 
@@ -36,14 +37,25 @@ def sign_test(differences: ArrayLike, alternative: Literal["two-sided", "greater
 def wilcoxon(differences: ArrayLike) -> Wilcoxon | None:
     """Two-sided Wilcoxon signed-rank test with zero_method 'wilcox': zero differences are dropped before ranking.
 
-    Exact without ties up to 50 differences, else the normal approximation (scipy's `method='auto'`). None if all
-    differences are zero.
+    Up to 50 differences exact, also with ties: the distribution of the rank sum over all sign flips, given the mid-ranks.
+    Beyond, scipy's normal approximation. None if all differences are zero.
     """
     d = np.asarray(differences, dtype=float)
-    if not (d != 0).any():
+    d = d[d != 0]
+    if not len(d):
         return None
-    result = stats.wilcoxon(d, zero_method="wilcox", alternative="two-sided", method="auto")
-    return Wilcoxon(float(result.statistic), float(result.pvalue))
+    if len(d) > EXACT_PAIRS:
+        result = stats.wilcoxon(d, zero_method="wilcox", alternative="two-sided", method="asymptotic")
+        return Wilcoxon(float(result.statistic), float(result.pvalue))
+    # Mid-ranks are halves of whole numbers, so doubled ranks can index the distribution.
+    ranks = np.rint(2 * stats.rankdata(np.abs(d))).astype(int)
+    chance = np.zeros(ranks.sum() + 1)
+    chance[0] = 1.0
+    for rank in ranks:
+        chance[rank:] = (chance[rank:] + chance[:-rank]) / 2
+        chance[:rank] /= 2
+    smaller = min(ranks[d > 0].sum(), ranks[d < 0].sum())
+    return Wilcoxon(smaller / 2, min(1.0, 2 * float(chance[: smaller + 1].sum())))
 
 
 def task_permutation(differences: ArrayLike, tasks: Sequence[str], seed: int) -> float | None:

@@ -14,7 +14,7 @@ from vegflow.stage import progress, run
 
 
 def main(args: Namespace) -> None:
-    corpus = load_corpus(args.corpus)
+    corpus = load_corpus(Path(args.corpus))
     prompts = args.options["prompts"]
     lessons = lessons_of(prompts, {task: corpus[operation] for task, operation in args.options["operations"].items()})
     with tempfile.TemporaryDirectory() as folder:

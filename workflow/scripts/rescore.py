@@ -19,4 +19,4 @@ def main(args: Namespace) -> None:
 
 
 if __name__ == "__main__":
-    run(main, required=("options", "rollouts", "output"), optional=("adapter", "gpus"))
+    run(main, required=("options", "rollouts", "output"), optional=("adapter",))

@@ -29,4 +29,4 @@ def main(args: Namespace) -> None:
 
 
 if __name__ == "__main__":
-    run(main, required=("options", "template", "output"), optional=("adapter", "gpus"))
+    run(main, required=("options", "template", "output"), optional=("adapter",))

@@ -13,6 +13,7 @@ from vegflow.artifacts.policies import UPDATES
 from vegflow.artifacts.rollouts import ROLLOUTS
 from vegflow.config.learning import UpdateConfig
 from vegflow.learning.update import Learner, make_batch, update
+from vegflow.models.device import model_device
 from vegflow.stage import progress, run
 
 
@@ -20,7 +21,8 @@ def main(args: Namespace) -> None:
     place, config = args.options["place"], UpdateConfig(**args.options["update"])
     batch = make_batch(read_rows(args.rollouts, ROLLOUTS), read_rows(args.evaluations, EVALUATIONS), config.objective)
     paths = [Path(path) if path else None for path in (args.adapter, args.start)]
-    learner = Learner.load(args.options["model"], config, *paths, init_key=(place["trajectory"], place["seed"]))
+    key, device = (place["trajectory"], place["seed"]), model_device(args.gpus)
+    learner = Learner.load(args.options["model"], config, *paths, init_key=key, device=device)
     if args.optimizer:
         learner.restore(load_file(args.optimizer))
     record = place | update(learner, batch)

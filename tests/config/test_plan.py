@@ -1,0 +1,83 @@
+"""What follows from a study: cells, policies, and which files each job reads."""
+
+import json
+
+import pytest
+
+from tests.config.test_study import GOOD, changed
+from vegflow.plan import Study
+
+
+@pytest.fixture
+def study(root):
+    return Study(GOOD, root)
+
+
+def test_step_0_is_the_policy_that_the_trajectory_starts_from(study):
+    assert study.step_policy("rlvr", 42, 0) == "base"
+    assert study.step_policy("ttt", 42, 0) == "rlvr/seed42/step003"
+    assert study.step_policy("ttt", 42, 1) == "ttt/seed42/step001"
+    assert study.adapter("base") == []
+    assert study.adapter("ttt/seed42/step001") == ["results/s/policies/ttt/seed42/step001/adapter_model.safetensors"]
+
+
+def test_a_policy_is_taken_from_the_run_with_the_same_seed_or_the_first(root):
+    raw = changed(("trajectories", "rlvr", "seeds"), [7, 43])
+    study = Study(raw, root)
+    assert study.policy("rlvr@last", 43) == "rlvr/seed43/step003"
+    assert study.policy("rlvr@1", 42) == "rlvr/seed7/step001"
+
+
+def test_every_step_is_sampled_the_last_too(study):
+    steps = [cell.step for cell in study.cells_of("ttt")]
+    assert steps == [0, 1, 2]
+    assert list(study.policies) == [
+        *(f"rlvr/seed42/step00{s}" for s in (1, 2, 3)),
+        *(f"ttt/seed42/step00{s}" for s in (1, 2)),
+        *(f"code/seed42/step00{s}" for s in (1, 2)),
+    ]
+
+
+def test_tasks_per_step_pass_through_all_tasks_before_one_comes_again(study):
+    tasks = study.trajectory_tasks("rlvr")
+    seen = [task for step in range(10) for task in study.step_tasks("rlvr", 42, step)]
+    assert sorted(seen) == sorted(tasks)
+    assert study.step_tasks("rlvr", 42, 0) != study.step_tasks("rlvr", 43, 0)
+    assert study.step_tasks("rlvr", 42, 0) == study.step_tasks("rlvr", 42, 0)
+
+
+def test_a_sample_set_is_batches_and_shards(study):
+    cells = study.cells_of("best")
+    assert [cell.name for cell in cells] == ["best/seed42/subset1/shard000", "best/seed42/subset1/shard001"]
+    assert [(cell.first, cell.count) for cell in cells] == [(0, 32), (32, 32)]
+    assert {cell.policy for cell in cells} == {"rlvr/seed42/step002"}
+
+
+def test_a_probe_scores_each_shard_under_each_policy(study):
+    scores = study.probe_scores("probe")
+    assert len(scores) == 2 * 3
+    assert scores[0] == "results/s/nll/rlvr/seed42/step003/of/best/seed42/subset1/shard000.parquet"
+
+
+def test_an_update_reads_the_step_before(study):
+    first, second = (study.update_inputs(f"ttt/seed42/step00{s}") for s in (1, 2))
+    start = ["results/s/policies/rlvr/seed42/step003/adapter_model.safetensors"]
+    assert first["adapter"] == start == first["start"] == second["start"]
+    assert first["optimizer"] == []
+    assert second["optimizer"] == ["results/s/policies/ttt/seed42/step001/optimizer.safetensors"]
+    assert second["rollouts"] == "results/s/rollouts/ttt/seed42/step001.parquet"
+    assert study.update_inputs("rlvr/seed42/step001")["adapter"] == []
+
+
+def test_a_job_depends_on_the_revisions_of_its_own_tasks_alone(study):
+    options = json.loads(study.sample_options("best/seed42/subset1/shard000"))
+    assert set(options["tasks"]["revisions"]) == {"L1/4", "L1/5", "L1/12", "L1/14", "L1/15"}
+    assert "sets" not in options["tasks"]
+
+
+def test_options_do_not_depend_on_other_blocks(root, study):
+    other = Study(changed(("evaluation",), {"timing_trials": 9}), root)
+    cell = "ttt/seed42/step001"
+    assert other.sample_options(cell) == study.sample_options(cell)
+    assert other.evaluate_options(cell) != study.evaluate_options(cell)
+    assert other.update_options("ttt/seed42/step001") == study.update_options("ttt/seed42/step001")

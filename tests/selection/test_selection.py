@@ -1,0 +1,141 @@
+"""Each strategy picks what its rule says, on tables small enough to check by eye."""
+
+import itertools
+import math
+
+import numpy as np
+import polars as pl
+import pytest
+
+from vegflow.artifacts.selections import SELECTIONS
+from vegflow.config.selection import SelectionConfig, default_strategies
+from vegflow.errors import ArtifactError, ConfigError
+from vegflow.selection import resolve, select
+
+# (logprob, correct, speedup): two correct samples share the lowest log-probability, an incorrect one is lower still
+SAMPLES = [
+    (-1.0, True, 0.9),
+    (-5.0, True, 1.5),
+    (-2.0, True, 3.0),
+    (-5.0, True, 0.8),
+    (-9.0, False, 0.0),
+    (-3.0, True, 1.2),
+]
+
+
+def tables(samples, *, task="L1/4", seed=42, step=None):
+    rollouts = pl.DataFrame(
+        {
+            "rollout_id": [f"r{i}" for i in range(len(samples))],
+            "source": "best_of_n",
+            "step": pl.Series([step] * len(samples), dtype=pl.Int32),
+            "task_id": task,
+            "seed": seed,
+            "index": pl.Series(range(len(samples)), dtype=pl.Int32),
+            "logprob": pl.Series([s[0] for s in samples], dtype=pl.Float64),
+            "n_tokens": pl.Series([5] * len(samples), dtype=pl.Int32),
+        }
+    )
+    evaluations = pl.DataFrame(
+        {
+            "rollout_id": rollouts["rollout_id"],
+            "correct": pl.Series([s[1] for s in samples], dtype=pl.Boolean),
+            "fast_1": pl.Series([s[1] and s[2] > 1 for s in samples], dtype=pl.Boolean),
+            "speedup": pl.Series([s[2] for s in samples], dtype=pl.Float64),
+        }
+    )
+    return rollouts, evaluations
+
+
+def picks(samples, *strategies):
+    config = SelectionConfig(strategies=strategies or default_strategies(3))
+    table = select(*tables(samples), config)
+    assert table.schema.equals(SELECTIONS)
+    return {row["strategy"]: row for row in table.to_pylist()}
+
+
+@pytest.mark.parametrize(
+    ("strategy", "rollout", "extra"),
+    [
+        ("best-correct", "r2", 5),
+        ("confidence-guided", "r0", 0),
+        ("surprisal-guided", "r1", 0),  # a tie with r3: the lower index
+        ("surprisal-guided-top3", "r1", 3),  # of r1, r3, r5 the fastest
+        ("surprisal-guided-top4", "r2", 4),
+        ("confidence-top3", "r2", 3),
+    ],
+)
+def test_a_strategy_picks_by_its_rule(strategy, rollout, extra):
+    row = picks(SAMPLES, strategy)[strategy]
+    assert row["rollout_ids"] == [rollout]
+    assert row["extra_evaluations"] == extra
+    assert row["speedup"] == SAMPLES[int(rollout[1:])][2]
+    assert not row["expected"]
+
+
+def test_an_incorrect_sample_is_never_picked():
+    assert all("r4" not in row["rollout_ids"] for row in picks(SAMPLES).values())
+
+
+def test_random_rules_are_exact_expectations_over_all_draws():
+    good = [s[2] for s in SAMPLES if s[1]]
+    rows = picks(SAMPLES)
+    assert rows["random-correct"]["speedup"] == pytest.approx(np.mean(good))
+    assert rows["random-correct"]["fast_1"] == pytest.approx(3 / 5)
+    assert rows["random-correct"]["log_speedup"] == pytest.approx(np.mean(np.log(good)))
+    best = [max(chosen) for chosen in itertools.combinations(good, 3)]
+    assert rows["random-top3"]["speedup"] == pytest.approx(np.mean(best))
+    assert rows["random-top3"]["fast_1"] == pytest.approx(np.mean([b > 1 for b in best]))
+    assert rows["random-top3"]["log_speedup"] == pytest.approx(np.mean(np.log(best)))
+    assert len(rows["random-top3"]["rollout_ids"]) == 5
+    assert rows["random-top3"]["expected"]
+
+
+def test_fewer_correct_samples_than_the_short_list_are_all_timed():
+    rows = picks([(-1.0, True, 0.5), (-2.0, True, 2.0), (-3.0, False, 0.0)])
+    for name in ("surprisal-guided-top3", "confidence-top3", "random-top3", "best-correct"):
+        assert rows[name]["speedup"] == 2.0
+        assert rows[name]["extra_evaluations"] == 2
+
+
+def test_a_task_without_a_correct_sample_is_a_row_that_fails():
+    for row in picks([(-1.0, False, 0.0), (-2.0, False, 0.0)]).values():
+        assert (row["correct"], row["fast_1"], row["speedup"], row["n_correct"]) == (False, 0.0, 0.0, 0)
+        assert row["rollout_ids"] == []
+        assert row["log_speedup"] is None
+
+
+def test_the_order_of_the_input_does_not_matter():
+    rollouts, evaluations = tables(SAMPLES)
+    config = SelectionConfig(strategies=default_strategies(3))
+    shuffled = select(rollouts.reverse(), evaluations.sample(fraction=1, shuffle=True, seed=1), config)
+    assert shuffled.equals(select(rollouts, evaluations, config))
+
+
+def test_rollouts_of_a_trajectory_are_left_out():
+    rollouts, evaluations = tables(SAMPLES, step=0)
+    assert select(rollouts, evaluations, SelectionConfig(strategies=("best-correct",))).num_rows == 0
+
+
+def test_log_speedup_is_of_the_pick():
+    assert picks(SAMPLES)["best-correct"]["log_speedup"] == pytest.approx(math.log(3.0))
+
+
+@pytest.mark.parametrize("name", ["best", "surprisal-guided-top", "surprisal-guided-top0", "top3", ""])
+def test_an_unknown_strategy_is_told_what_there_is(name):
+    with pytest.raises(ConfigError, match="surprisal-guided-topM"):
+        resolve(name)
+
+
+def test_rollouts_without_a_verdict_are_named():
+    rollouts, evaluations = tables(SAMPLES)
+    with pytest.raises(ArtifactError, match=r"1 of 6 rollouts .* 'r3' first"):
+        select(
+            rollouts, evaluations.filter(pl.col("rollout_id") != "r3"), SelectionConfig(strategies=("best-correct",))
+        )
+
+
+def test_a_correct_sample_without_a_speedup_is_an_error():
+    rollouts, evaluations = tables([(-1.0, True, 0.0)])
+    with pytest.raises(ArtifactError, match="'r0' is correct but its speedup"):
+        select(rollouts, evaluations, SelectionConfig(strategies=("best-correct",)))

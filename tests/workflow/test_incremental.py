@@ -1,0 +1,193 @@
+"""The incremental contract: for each kind of edit, exactly the jobs that run again."""
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+ANALYSIS = {"select": 1, "analyse": 1, "draw": 1, "render": 1}
+STATISTICS = {"analyse": 1, "draw": 1, "render": 1}
+EVERYTHING = {"sample": 13, "evaluate": 13, "update": 6, "rescore": 6, **ANALYSIS}
+
+
+def change(*path, to):
+    def edit(project):
+        block = project.study
+        for key in path[:-1]:
+            block = block.setdefault(key, {})
+        block[path[-1]] = to(block.get(path[-1])) if callable(to) else to
+
+    return edit
+
+
+def comment(path):
+    return lambda project: project.append(path)
+
+
+def both(*edits):
+    return lambda project: [edit(project) for edit in edits]
+
+
+EDITS = {
+    "nothing": (lambda project: None, {}),
+    "touch everything": (lambda project: project.touch(), {}),
+    # More work: only the new.
+    "K from 8 to 16": (
+        change("sample_sets", "best_of_n", "k", to=16),
+        {"sample": 4, "evaluate": 4, "rescore": 6, **ANALYSIS},
+    ),
+    "one more seed of the sample set": (
+        change("sample_sets", "best_of_n", "seeds", to=[42, 43, 44]),
+        {"sample": 2, "evaluate": 2, "rescore": 3, **ANALYSIS},
+    ),
+    "one more task in the sample set": (
+        change("sample_sets", "best_of_n", "tasks", to=["subset1", "subset2", "L1/36"]),
+        {"sample": 2, "evaluate": 2, **ANALYSIS},
+    ),
+    "one more step of test-time training": (
+        change("trajectories", "ttt", "steps", to=3),
+        {"sample": 2, "evaluate": 2, "update": 2, "rescore": 2, **STATISTICS},
+    ),
+    "one more seed of test-time training": (
+        change("trajectories", "ttt", "seeds", to=[42, 43, 44]),
+        {"sample": 3, "evaluate": 3, "update": 2, **STATISTICS},
+    ),
+    "another trajectory": (
+        change("trajectories", "code", to={"like": "ttt", "objective": "paper_ttt"}),
+        {"sample": 6, "evaluate": 6, "update": 4, **STATISTICS},
+    ),
+    "one step of RLVR more, on which all else rests": (
+        change("trajectories", "rlvr", "steps", to=3),
+        {"sample": 1 + 6 + 4, "evaluate": 11, "update": 1 + 4, "rescore": 6, **ANALYSIS},
+    ),
+    # Other settings: what they touch.
+    "the level of intervals": (change("statistics", "confidence", to=0.9), STATISTICS),
+    "the strategies": (change("statistics", "strategies", to=["best-correct", "random-correct"]), ANALYSIS),
+    "the learning rate of test-time training": (
+        change("trajectories", "ttt", "learning_rate", to=0.5),
+        {"sample": 4, "evaluate": 4, "update": 4, "rescore": 4, **STATISTICS},
+    ),
+    "the evaluator's protocol": (
+        change("evaluation", "timing_trials", to=9),
+        {"sample": 12, "evaluate": 13, "update": 6, "rescore": 6, **ANALYSIS},
+    ),
+    "the same settings written out and reordered": (
+        both(
+            change("sampling", to={"max_tokens": "32", "scaffold": "body", "temperature": 0.5}),
+            change("tasks", to={"size": "cpu", "source": "builtin"}),
+        ),
+        {},
+    ),
+    "the name of a model": (change("model", to="smollm2-135m"), {**EVERYTHING}),
+    # Code: the stage and what depends on it.
+    "the code of figures": (comment("vegflow/report/figures.py"), {"draw": 1, "render": 1}),
+    "the code of the report": (comment("vegflow/report/render.py"), {"render": 1}),
+    "the report's template": (comment("vegflow/report/report.html.j2"), {"render": 1}),
+    "the code of statistics": (comment("vegflow/statistics/paired.py"), STATISTICS),
+    "the code of selection": (comment("vegflow/selection.py"), ANALYSIS),
+    "the code of rescoring": (comment("vegflow/rescoring.py"), {"rescore": 6, **STATISTICS}),
+    "the code of the objectives": (
+        comment("vegflow/learning/losses.py"),
+        {"sample": 12, "evaluate": 12, "update": 6, "rescore": 6, **ANALYSIS},
+    ),
+    "the code of extraction": (
+        comment("vegflow/candidates/extract.py"),
+        {"sample": 12, "evaluate": 13, "update": 6, "rescore": 6, **ANALYSIS},
+    ),
+    "the code of sampling": (comment("vegflow/sampling/engine.py"), EVERYTHING),
+    "the code that builds the model": (comment("vegflow/models/tiny.py"), {"build_model": 1, **EVERYTHING}),
+    "the script of a stage": (comment("workflow/scripts/select.py"), ANALYSIS),
+    "the planner and the rules' text": (
+        both(comment("vegflow/plan.py"), comment("vegflow/digest.py"), comment("workflow/rules/sample.smk")),
+        {},
+    ),
+    "the documentation": (lambda project: (project.folder / "README.md").write_text("new"), {}),
+    # Data.
+    "a prompt": (comment("resources/prompts/compact.yaml"), EVERYTHING),
+    "a prompt of another model": (comment("resources/prompts/chat.yaml"), {}),
+    "the paper's numbers": (comment("resources/paper/results.yaml"), STATISTICS),
+}
+
+
+@pytest.mark.parametrize(("edit", "expected"), EDITS.values(), ids=EDITS.keys())
+def test_an_edit_runs_again(project, edit, expected):
+    edit(project)
+    assert project.plan() == expected
+
+
+def test_another_reference_of_one_task_runs_its_batches_again(project):
+    """Task 4 is in subset 1: its trajectories and its batch of the sample set, nothing of subset 2."""
+    table = project.folder / "resources" / "tasks" / "level1.csv"
+    row = next(line for line in table.read_text().splitlines() if line.startswith("4,"))
+    project.edit("resources/tasks/level1.csv", row, row.replace("131072", "65536"))
+    assert project.plan() == {"sample": 8, "evaluate": 8, "update": 4, "rescore": 6, **ANALYSIS}
+
+
+def test_switching_branches_there_and_back_runs_nothing(project):
+    (project.folder / ".gitignore").write_text("results/\n.snakemake/\n")
+    project.git("init", "--quiet")
+    project.git("add", "--all")
+    project.git("commit", "--quiet", "--message", "main")
+    project.git("checkout", "--quiet", "-b", "other")
+    project.append("vegflow/statistics/paired.py")
+    project.append("vegflow/sampling/engine.py")
+    project.git("commit", "--quiet", "--all", "--message", "other")
+    assert project.plan() == EVERYTHING
+    project.git("checkout", "--quiet", "-")
+    assert project.plan() == {}
+
+
+def test_results_copied_beside_a_fresh_clone_run_nothing(project, tmp_path):
+    """Times of all files are scrambled, as a download leaves them; the records travel with the results."""
+    clone = tmp_path / "elsewhere" / "clone"
+    shutil.copytree(project.folder, clone, copy_function=shutil.copy)
+    project.folder = clone
+    project.touch()
+    assert project.plan() == {}
+
+
+def test_a_deleted_report_is_rendered_again(project):
+    (project.folder / "results/small/report.html").unlink()
+    assert project.plan() == {"render": 1}
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (change("sampling", "temprature", to=1), "sampling.temprature: unknown key (got 1)"),
+        (change("sample_sets", "best_of_n", "k", to=-3), "sample_sets.best_of_n.k: input should be greater than"),
+        (
+            change("trajectories", "ttt", "tasks", to="subset9"),
+            "trajectories.ttt.tasks: there is no task set 'subset9'",
+        ),
+    ],
+)
+def test_a_wrong_study_is_one_sentence_before_any_job(project, edit, message):
+    edit(project)
+    project.study["study"] = "wrong"
+    with pytest.raises(Exception, match="study.yaml: ") as caught:
+        project.plan()
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value).strip()
+
+
+def test_the_slurm_profile_plans_with_what_each_rule_needs(project):
+    """The second profile is parsed and planned; that it runs jobs is not tested here."""
+    pytest.importorskip("snakemake_executor_plugin_slurm", reason="needs the extra `slurm`")
+    project.jobs()
+    command = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "--profile",
+        "profiles/slurm",
+        "--configfile",
+        "study.yaml",
+        "-n",
+        "-F",
+    ]
+    done = subprocess.run(command, cwd=project.folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "gpu=0" in done.stdout
+    assert "runtime=120" in done.stdout

@@ -1,0 +1,125 @@
+"""Tables of adaptation and its comparison with search, with the paper's number in a column of its own.
+
+Knows how analysis tables are read, not what the page looks like.
+"""
+
+import polars as pl
+
+from vegflow.config.analysis import StudyFacts
+from vegflow.report.text import MISSING, natural, number, p_value, points, ratio, rho, share, with_interval
+from vegflow.report.view import Frames, View, paper_number
+
+
+def self_check(tables: Frames, facts: StudyFacts) -> View:
+    """Do both arms start equal? (audit finding 2)."""
+    rows = [
+        [
+            r["task_id"], "yes" if r["same_policy"] else "no", f"{share(r['search_fast_1'])} of {number(r['n_search'])}",
+            f"{share(r['step0_fast_1'])} of {number(r['n_step0'])}", points(r["difference"]), p_value(r["p_value"]),
+            "yes" if r["agrees"] else "no",
+        ]
+        for r in sorted(tables["self_check"].to_dicts(), key=lambda row: (row["task_id"] == "all", natural(row["task_id"])))
+    ]  # fmt: skip
+    return View(
+        "self_check", "Self-check: step 0 against the sample set",
+        "Samples of one policy, drawn and judged along both paths, may differ by chance only. In the paper they do not "
+        "agree: 37.5 % at step 0, 53.3 % or 39.8 % for Best-of-N.",
+        ["task", "same policy", "sample set, per sample", "step 0, per sample", "difference", "p", "agrees"], rows, 1,
+        "This study compares no sample set with a trajectory.",
+    )  # fmt: skip
+
+
+def trajectory(tables: Frames, facts: StudyFacts) -> View:
+    """Trajectories step by step (paper Tables 5 and 6)."""
+    adapted = facts.comparison.adaptation if facts.comparison else ""
+    training = facts.comparison.training if facts.comparison else ""
+    series = {adapted: "ttt"} if adapted else {}
+    rows = []
+    for r in tables["trajectory"].filter(pl.col("seed").is_null()).to_dicts():
+        paper = paper_number(tables, series[r["trajectory"]], r["step"]) if r["trajectory"] in series else None
+        good = paper_number(tables, "rlvr correct", r["step"]) if r["trajectory"] == training else None
+        rows.append(
+            [
+                r["trajectory"], str(r["step"]), number(r["cumulative_rollouts"]),
+                with_interval(r["fast_1"], r["low"], r["high"], "share"), share(paper),
+                with_interval(r["any_fast_1"], r["any_low"], r["any_high"], "share"), share(r["correct"]), share(good),
+                ratio(r["mean_speedup"]), number(r["nll_mean"]), number(r["distinct_candidates"]),
+            ]
+        )  # fmt: skip
+    return View(
+        "trajectory", "Trajectories, mean over seeds",
+        "Step s is sampled from policy s, after s updates. Rollouts are cumulative, per seed. Any-of-K counts tasks with "
+        "a fast_1 sample among the step's group. A trajectory that draws new tasks at each step (training) is not "
+        "comparable from step to step. Paper: Table 6 (seed 42) and Table 5.",
+        ["trajectory", "step", "rollouts", "fast_1 per sample", "paper", "any of K", "correct", "paper", "mean speedup",
+         "NLL", "distinct programs"], rows,
+    )  # fmt: skip
+
+
+def boa(tables: Frames, facts: StudyFacts) -> View:
+    """Best-of-Adaptation (paper sections 3.5 and 5.1)."""
+    rows = [
+        [
+            r["trajectory"], "mean" if r["seed"] is None else f"seed {r['seed']}", r["rule"].replace("_", " "),
+            MISSING if r["step"] is None else str(r["step"]), with_interval(r["fast_1"], r["low"], r["high"], "share"),
+            share(r["sd_seeds"]), share(r["any_fast_1"]), share(r["fast_1_cross"]), share(r["start_fast_1"]),
+            share(r["last_fast_1"]), share(r["null_peak"]), p_value(r["null_p"]), number(r["rollouts"]),
+        ]
+        for r in tables["boa"].to_dicts()
+    ]  # fmt: skip
+    return View(
+        "boa", "Best-of-Adaptation",
+        "The step is chosen on the rollouts whose rate is then read, so the rate is too high (winner's curse). "
+        "Cross-fitted: chosen on one half of the samples, read on the other. Peak by chance: what the highest step would "
+        "show on average if no task's rate ever changed, and the probability of a peak this high. The paper prints "
+        "30.6 % (sd 11.3 % over three seeds).",
+        ["trajectory", "run", "rule", "step", "fast_1 per sample", "sd over seeds", "any of K", "cross-fitted", "step 0",
+         "last", "peak by chance", "p", "rollouts"], rows, 3,
+        "No trajectory samples the same tasks at every step.",
+    )  # fmt: skip
+
+
+def equivalent_k(tables: Frames, facts: StudyFacts) -> View:
+    """Equivalent K on both bases (paper section 5.1)."""
+    rows = []
+    for r in tables["equivalent_k"].to_dicts():
+        k = f"{r['label']} [{number(r['k_low'])}, {number(r['k_high'])}]" if r["k_low"] is not None else r["label"]
+        rows.append(
+            [
+                r["trajectory"], r["rule"].replace("_", " "), r["basis"], share(r["adaptation"]),
+                share(r["search_same_basis"]), with_interval(r["difference"], r["low"], r["high"], "points"), k,
+                "< 1" if r["basis"].startswith("per") else "not computed",
+            ]
+        )  # fmt: skip
+    return View(
+        "equivalent_k", "Equivalent K, like for like",
+        "The number of samples at which the best-of-N curve reaches the adapted policy's value, on the tasks that both "
+        "arms share: once with its per-sample rate (as the paper does), once with its any-of-K rate. Equal footing: the "
+        "curve at K = 1, or at the trajectory's group size.",
+        ["trajectory", "rule", "basis", "adaptation", "best-of-N, same basis", "difference", "equivalent K", "paper"],
+        rows, 3, "This study compares no sample set with a trajectory.",
+    )  # fmt: skip
+
+
+def probe(tables: Frames, facts: StudyFacts) -> View:
+    """Over-sharpening probe (paper section 5.4)."""
+    rows = []
+    for r in tables["probe"].filter(pl.col("seed").is_null()).to_dicts():
+        paper = paper_number(tables, f"probe:{r['subset']}", r["step"]) if r["samples"] == "all" else None
+        rows.append(
+            [
+                r["probe"], r["samples"], r["subset"], str(r["step"]), number(r["n"]),
+                with_interval(r["rho"], r["low"], r["high"], "rho"), rho(paper),
+                with_interval(r["change"], r["change_low"], r["change_high"], "rho"), rho(r["rho_within"]),
+                number(r["nll_mean"]),
+            ]
+        )  # fmt: skip
+    return View(
+        "probe", "Over-sharpening probe",
+        "Spearman's rho of surprisal (NLL) under each policy and speedup over fixed samples, mean over seeds. Negative: "
+        "likelier samples are faster (the paper's text reads the sign the other way round). Bottom quartile: the quarter "
+        "with the lowest log-probability at step 0, fixed over the steps. Ranks within task remove differences between "
+        "tasks.",
+        ["probe", "samples", "subset", "step", "n", "rho", "paper", "change since step 0", "rho within task", "mean NLL"],
+        rows, 3, "This study has no probe.",
+    )  # fmt: skip

@@ -1,0 +1,70 @@
+"""What a measure, our side of one of the paper's numbers, is: what it may look at and what it gives.
+
+Knows the analysis tables' columns; the measures themselves are in `search_measures` and `adaptation_measures`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import polars as pl
+
+from vegflow.config.analysis import StudyFacts
+from vegflow.statistics.bootstrap import Resampling
+from vegflow.statistics.samples import comparison_set
+
+NO_COMPARISON = "the study names no comparison of a sample set with a trajectory"
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a measure may look at."""
+
+    facts: StudyFacts
+    samples: pl.DataFrame
+    tables: Mapping[str, pl.DataFrame]
+    how: Resampling
+
+
+@dataclass(frozen=True)
+class Ours:
+    """Our value, its interval, and how many tasks (independent units) it rests on; or `missing`, why there is none."""
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p_value: float | None = None
+    n_tasks: int = 0
+    missing: str = ""
+
+
+def rows_of(study: Study, table: str, **where: object) -> pl.DataFrame:
+    """Rows of a table whose columns have these values (None: are null)."""
+    found = study.tables[table]
+    for column, value in where.items():
+        found = found.filter(pl.col(column).is_null() if value is None else pl.col(column) == value)
+    return found
+
+
+def search_of(study: Study, tasks: str = "") -> tuple[str, str]:
+    """Sample set and task set that a number is about: those of the comparison, `all`, or a set named outright."""
+    facts = study.facts
+    source = facts.comparison.search if facts.comparison else next(iter(facts.sample_sets), "")
+    if not source:
+        return "", ""
+    own = facts.sample_sets[source].tasks
+    if tasks == "all":
+        return source, "all" if len(own) > 1 else next(iter(own), "")
+    return source, tasks or comparison_set(facts)[0] or next(iter(own), "")
+
+
+def adaptation_of(study: Study) -> str:
+    """The trajectory of the comparison; empty without one."""
+    return study.facts.comparison.adaptation if study.facts.comparison else ""
+
+
+def first_of(rows: pl.DataFrame, column: str, missing: str, low: str = "low", high: str = "high", p: str = "") -> Ours:
+    """The first row's `column`, with its interval and p-value where columns are named for them."""
+    if not rows.height or rows[column][0] is None:
+        return Ours(missing=missing)
+    row = rows.row(0, named=True)
+    return Ours(row[column], row.get(low), row.get(high), row.get(p), n_tasks=int(row.get("n_tasks") or 0))
