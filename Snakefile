@@ -24,8 +24,7 @@ from vegflow.artifacts.figures import FIGURES  # noqa: E402
 from vegflow.digest import code_digest, versions  # noqa: E402
 from vegflow.errors import VegflowError  # noqa: E402
 from vegflow.plan import Study  # noqa: E402
-from vegflow.warm import announce  # noqa: E402
-
+from vegflow.warm import prepare_environment  # noqa: E402
 
 # A study given on the command line stands alone: it does not inherit from config.yaml.
 if not workflow.overwrite_configfiles:
@@ -41,11 +40,13 @@ except VegflowError as error:
 RESULTS = study.results
 LOGS = f"{RESULTS}/logs"
 BENCHMARKS = f"{RESULTS}/benchmarks"
-STORE = "results/store/evaluations"
-RUN = f"{sys.executable} -m vegflow.warm {ROOT}/workflow/scripts"
 RESOURCES = os.path.relpath(ROOT / "resources")
-os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-announce(workflow.is_main_process)
+prepare_environment(workflow.is_main_process)
+
+
+# Taken only with `--software-deployment-method apptainer` (not tried yet): a base for an image with requirements.lock
+# installed. Otherwise jobs run in the environment that Snakemake itself runs in.
+container: "docker://python:3.11-slim-bookworm"
 
 
 wildcard_constraints:

@@ -15,6 +15,7 @@ from typing import Any
 from vegflow.artifacts.io import digest
 from vegflow.candidates.prompt import load_template, prompt_text
 from vegflow.config.model import ModelConfig, load_model_config
+from vegflow.config.selection import default_strategies
 from vegflow.config.study import StudyConfig, parse_study, policy_reference
 from vegflow.errors import ConfigError
 from vegflow.tasks.catalogue import builtin_tasks, task_operations
@@ -48,6 +49,7 @@ class Study:
 
     def __init__(self, raw: Mapping[str, Any], root: Path, where: str = "config.yaml") -> None:
         self.config: StudyConfig = parse_study(raw, where)
+        _check_strategies(self.config, where)
         self.root = root
         self.where = where
         self.model: ModelConfig = load_model_config(self.config.model, root)
@@ -386,6 +388,19 @@ class Study:
             f"{evaluation.timing_trials} interleaved pairs of timings, one at a time",
             "command": "snakemake --cores all",
         }
+
+
+def _check_strategies(config: StudyConfig, where: str) -> None:
+    """Raise ConfigError for a strategy that is none. The rules themselves are loaded only for names of one's own."""
+    if set(config.statistics.strategies) <= set(default_strategies(config.statistics.top_m)):
+        return
+    from vegflow.selection import resolve
+
+    try:
+        for name in config.statistics.strategies:
+            resolve(name)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: statistics.strategies: {error}") from error
 
 
 def _entries(tasks: str | tuple[str, ...]) -> tuple[str, ...]:

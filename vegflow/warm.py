@@ -1,6 +1,6 @@
 """Start a script in a process that has torch loaded already, so that a short job costs its own work and no imports.
 
-`python -m vegflow.warm SCRIPT ARGS...` runs SCRIPT with ARGS as `python SCRIPT ARGS...` would. Where VEGFLOW_SESSION names
+`python -m vegflow.warm NAME ARGS...` runs workflow/scripts/NAME.py as `python workflow/scripts/NAME.py ARGS...` would. Where VEGFLOW_SESSION names
 a running process (the Snakefile sets it on this machine), the first call starts a helper that imports the heavy
 libraries once, and forks for each script; the helper ends with that process. Otherwise, or if anything about the
 helper fails, the script runs here, the ordinary way. The helper imports nothing of vegflow's but this file, so it
@@ -30,22 +30,31 @@ PRELOAD = (
     "peft",
     "safetensors.torch",
 )
+SCRIPTS = Path(__file__).resolve().parent.parent / "workflow" / "scripts"
 START_SECONDS = 120.0
 SESSION = "VEGFLOW_SESSION"
 
 
-def announce(main_process: bool) -> None:
-    """Let the jobs that this process starts on this machine share one helper, which ends with it.
+def prepare_environment(main_process: bool) -> None:
+    """Let jobs run this checkout's code with this Python and, on this machine, share one helper that ends with us.
 
-    Called by the Snakefile. A job's own Snakemake on a cluster node (`main_process` false) shares nothing.
+    Called by the Snakefile. A job's own Snakemake on a cluster node (`main_process` false) starts no helper.
     """
+    _put_first("PATH", str(Path(sys.executable).parent))
+    _put_first("PYTHONPATH", str(SCRIPTS.parent.parent))
     os.environ.pop(SESSION, None)
     if main_process and os.environ.get("VEGFLOW_WARM") != "0":
         os.environ[SESSION] = f"{os.getpid()}@{socket.gethostname()}"
 
 
+def _put_first(variable: str, folder: str) -> None:
+    others = [part for part in os.environ.get(variable, "").split(os.pathsep) if part and part != folder]
+    os.environ[variable] = os.pathsep.join([folder, *others])
+
+
 def main(argv: list[str]) -> int:
-    """Run `argv` (a script and its arguments), warm if possible; return its exit status."""
+    """Run a script of the workflow (its name and its arguments), warm if possible; return its exit status."""
+    argv = [str(SCRIPTS / f"{argv[0]}.py"), *argv[1:]]
     process, _, host = os.environ.get(SESSION, "").partition("@")
     if process.isdigit() and host == socket.gethostname() and hasattr(os, "pidfd_open"):
         connection = _connect(int(process))

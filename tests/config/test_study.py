@@ -92,6 +92,8 @@ WRONG = {
     ),
     "a probe's foreign seed": (("probes", "probe", "seeds"), [7], "probes.probe.seeds: sample_sets.best has no seed 7"),
     "dangling comparison": (("comparison", "search"), "x", "comparison.search: there is no sample set 'x'"),
+    "dangling training": (("comparison", "training"), "x", "comparison.training: there is no trajectory 'x'"),
+    "unknown strategy": (("statistics",), {"strategies": ["best-corect"]}, "statistics.strategies: "),
     "a seed twice": (("trajectories", "ttt", "seeds"), [1, 1], "trajectories.ttt.seeds: a seed stands twice"),
     "no seeds": (("trajectories", "ttt", "seeds"), [], "trajectories.ttt.seeds: "),
     "a group of one": (("trajectories", "ttt", "group_size"), 1, "trajectories.ttt.group_size: input should be"),

@@ -47,7 +47,6 @@ class Project:
     def jobs(self, executor: str = "dryrun") -> list[Any]:
         """Records of the jobs that Snakemake would run now."""
         from snakemake.api import SnakemakeApi
-        from snakemake_interface_executor_plugins.settings import ExecMode  # noqa: F401
         from snakemake.settings.types import (
             ConfigSettings,
             DAGSettings,
@@ -57,6 +56,7 @@ class Project:
             SchedulingSettings,
             WorkflowSettings,
         )
+        from snakemake_interface_executor_plugins.settings import ExecMode  # noqa: F401
 
         config = self.folder / "study.yaml"
         config.write_text(yaml.safe_dump(self.study, sort_keys=False))

@@ -166,7 +166,7 @@ def test_a_deleted_report_is_rendered_again(project):
 def test_a_wrong_study_is_one_sentence_before_any_job(project, edit, message):
     edit(project)
     project.study["study"] = "wrong"
-    with pytest.raises(Exception, match="study.yaml: ") as caught:
+    with pytest.raises(Exception, match=r"study\.yaml: ") as caught:
         project.plan()
     assert message in str(caught.value)
     assert "\n" not in str(caught.value).strip()

@@ -80,9 +80,9 @@ class StudyConfig(Block):
     tasks: TasksConfig = TasksConfig()
     sampling: SamplingConfig = SamplingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
-    trajectories: dict[Name, TrajectoryConfig] = {}
-    sample_sets: dict[Name, SampleSetConfig] = {}
-    probes: dict[Name, ProbeConfig] = {}
+    trajectories: dict[Name, TrajectoryConfig] = Field(default_factory=dict)
+    sample_sets: dict[Name, SampleSetConfig] = Field(default_factory=dict)
+    probes: dict[Name, ProbeConfig] = Field(default_factory=dict)
     comparison: ComparisonConfig | None = None
     """Which sample set stands for search and which trajectory for adaptation in the paper's comparison."""
     statistics: AnalysisConfig = AnalysisConfig()
@@ -216,8 +216,13 @@ def _reference_problems(study: StudyConfig) -> list[str]:
             if seed not in samples.seeds:
                 problems.append(f"{place}.seeds: sample_sets.{probe.rollouts} has no seed {seed}")
     if study.comparison:
-        if study.comparison.search not in study.sample_sets:
-            problems.append(f"comparison.search: there is no sample set '{study.comparison.search}'")
-        if study.comparison.adaptation not in study.trajectories:
-            problems.append(f"comparison.adaptation: there is no trajectory '{study.comparison.adaptation}'")
+        wanted = {
+            "search": ("sample set", study.sample_sets),
+            "adaptation": ("trajectory", study.trajectories),
+            "training": ("trajectory", study.trajectories),
+        }
+        for key, (kind, known) in wanted.items():
+            name = getattr(study.comparison, key)
+            if name is not None and name not in known:
+                problems.append(f"comparison.{key}: there is no {kind} '{name}'")
     return problems

@@ -15,16 +15,16 @@ rule select:
         f"{LOGS}/select.log",
     benchmark:
         f"{BENCHMARKS}/select.jsonl"
-    params:
-        options=study.select_options(),
-        code=code_digest("workflow/scripts/select.py"),
-        versions=versions("numpy", "polars"),
     resources:
         mem_mb=2000,
         runtime=30,
         gpu=0,
+    params:
+        options=study.select_options(),
+        code=code_digest("workflow/scripts/select.py"),
+        versions=versions("numpy", "polars"),
     shell:
-        "{RUN}/select.py --options {params.options:q} --rollouts {input.rollouts} --evaluations {input.evaluations}"
+        "python -m vegflow.warm select --options {params.options:q} --rollouts {input.rollouts} --evaluations {input.evaluations}"
         " --output {output} > {log} 2>&1"
 
 
@@ -43,15 +43,15 @@ rule analyse:
         f"{LOGS}/analyse.log",
     benchmark:
         f"{BENCHMARKS}/analyse.jsonl"
-    params:
-        options=study.analyse_options(),
-        code=code_digest("workflow/scripts/analyse.py"),
-        versions=versions("numpy", "scipy", "polars"),
     resources:
         mem_mb=4000,
         runtime=60,
         gpu=0,
+    params:
+        options=study.analyse_options(),
+        code=code_digest("workflow/scripts/analyse.py"),
+        versions=versions("numpy", "scipy", "polars"),
     shell:
-        "{RUN}/analyse.py --options {params.options:q} --rollouts {input.rollouts} --evaluations {input.evaluations}"
+        "python -m vegflow.warm analyse --options {params.options:q} --rollouts {input.rollouts} --evaluations {input.evaluations}"
         " --nll {input.nll} --updates {input.updates} --selections {input.selections} --paper {input.paper}"
         " --outputs {output} > {log} 2>&1"

@@ -17,14 +17,15 @@ rule evaluate:
         f"{LOGS}/evaluate/{{cell}}.log",
     benchmark:
         f"{BENCHMARKS}/evaluate/{{cell}}.jsonl"
-    params:
-        options=lambda wildcards: study.evaluate_options(wildcards.cell),
-        code=code_digest("workflow/scripts/evaluate.py"),
-        versions=versions("torch"),
     resources:
         mem_mb=4000,
         runtime=120,
         gpu=int(study.config.evaluation.device == "cuda"),
+    params:
+        options=lambda wildcards: study.evaluate_options(wildcards.cell),
+        code=code_digest("workflow/scripts/evaluate.py"),
+        versions=versions("torch"),
+        store="results/store/evaluations",
     shell:
-        "{RUN}/evaluate.py --options {params.options:q} --rollouts {input} --store {STORE}"
+        "python -m vegflow.warm evaluate --options {params.options:q} --rollouts {input} --store {params.store}"
         " --output {output} --threads {threads} > {log} 2>&1"

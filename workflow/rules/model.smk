@@ -14,15 +14,15 @@ rule build_model:
         "results/logs/build_model/{model}.log",
     benchmark:
         "results/benchmarks/build_model/{model}.jsonl"
-    params:
-        options=study.build_options(),
-        code=code_digest("workflow/scripts/build_model.py"),
-        versions=versions("torch", "transformers", "tokenizers"),
     threads: 2
     resources:
         mem_mb=2000,
         runtime=60,
         gpu=0,
+    params:
+        options=study.build_options(),
+        code=code_digest("workflow/scripts/build_model.py"),
+        versions=versions("torch", "transformers", "tokenizers"),
     shell:
-        "{RUN}/build_model.py --options {params.options:q} --corpus {input.corpus}"
+        "python -m vegflow.warm build_model --options {params.options:q} --corpus {input.corpus}"
         " --outputs {output} --threads {threads} > {log} 2>&1"

@@ -14,16 +14,16 @@ rule draw:
         f"{LOGS}/draw.log",
     benchmark:
         f"{BENCHMARKS}/draw.jsonl"
-    params:
-        options=study.draw_options(),
-        code=code_digest("workflow/scripts/draw.py"),
-        versions=versions("altair", "polars"),
     resources:
         mem_mb=1000,
         runtime=30,
         gpu=0,
+    params:
+        options=study.draw_options(),
+        code=code_digest("workflow/scripts/draw.py"),
+        versions=versions("altair", "polars"),
     shell:
-        "{RUN}/draw.py --options {params.options:q} --tables {input} --outputs {output} > {log} 2>&1"
+        "python -m vegflow.warm draw --options {params.options:q} --tables {input} --outputs {output} > {log} 2>&1"
 
 
 rule render:
@@ -39,14 +39,14 @@ rule render:
         f"{LOGS}/render.log",
     benchmark:
         f"{BENCHMARKS}/render.jsonl"
-    params:
-        options=study.render_options(),
-        code=code_digest("workflow/scripts/render.py"),
-        versions=versions("jinja2", "polars", "vl-convert-python"),
     resources:
         mem_mb=1000,
         runtime=30,
         gpu=0,
+    params:
+        options=study.render_options(),
+        code=code_digest("workflow/scripts/render.py"),
+        versions=versions("jinja2", "polars", "vl-convert-python"),
     shell:
-        "{RUN}/render.py --options {params.options:q} --tables {input.tables} --figures {input.figures}"
+        "python -m vegflow.warm render --options {params.options:q} --tables {input.tables} --figures {input.figures}"
         " --caveats {input.caveats} --output {output} > {log} 2>&1"

@@ -16,14 +16,14 @@ rule rescore:
         f"{LOGS}/rescore/{{policy}}/of/{{cell}}.log",
     benchmark:
         f"{BENCHMARKS}/rescore/{{policy}}/of/{{cell}}.jsonl"
-    params:
-        options=lambda wildcards: study.rescore_options(wildcards.policy),
-        code=code_digest("workflow/scripts/rescore.py"),
-        versions=versions("torch", "transformers", "peft"),
     resources:
         mem_mb=2000,
         runtime=60,
         gpu=study.model.gpus,
+    params:
+        options=lambda wildcards: study.rescore_options(wildcards.policy),
+        code=code_digest("workflow/scripts/rescore.py"),
+        versions=versions("torch", "transformers", "peft"),
     shell:
-        "{RUN}/rescore.py --options {params.options:q} --adapter '{input.adapter}' --rollouts {input.rollouts}"
+        "python -m vegflow.warm rescore --options {params.options:q} --adapter '{input.adapter}' --rollouts {input.rollouts}"
         " --output {output} --gpus {resources.gpu} --threads {threads} > {log} 2>&1"

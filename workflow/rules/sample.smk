@@ -19,14 +19,14 @@ rule sample:
         f"{LOGS}/sample/{{cell}}.log",
     benchmark:
         f"{BENCHMARKS}/sample/{{cell}}.jsonl"
-    params:
-        options=lambda wildcards: study.sample_options(wildcards.cell),
-        code=code_digest("workflow/scripts/sample.py"),
-        versions=versions("torch", "transformers", "peft"),
     resources:
         mem_mb=2000,
         runtime=60,
         gpu=study.model.gpus,
+    params:
+        options=lambda wildcards: study.sample_options(wildcards.cell),
+        code=code_digest("workflow/scripts/sample.py"),
+        versions=versions("torch", "transformers", "peft"),
     shell:
-        "{RUN}/sample.py --options {params.options:q} --adapter '{input.adapter}' --template {input.template}"
+        "python -m vegflow.warm sample --options {params.options:q} --adapter '{input.adapter}' --template {input.template}"
         " --output {output} --gpus {resources.gpu} --threads {threads} > {log} 2>&1"

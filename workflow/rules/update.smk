@@ -19,15 +19,15 @@ rule update:
         f"{LOGS}/update/{{trained}}.log",
     benchmark:
         f"{BENCHMARKS}/update/{{trained}}.jsonl"
-    params:
-        options=lambda wildcards: study.update_options(wildcards.trained),
-        code=code_digest("workflow/scripts/update.py"),
-        versions=versions("torch", "transformers", "peft"),
     resources:
         mem_mb=4000,
         runtime=60,
         gpu=study.model.gpus,
+    params:
+        options=lambda wildcards: study.update_options(wildcards.trained),
+        code=code_digest("workflow/scripts/update.py"),
+        versions=versions("torch", "transformers", "peft"),
     shell:
-        "{RUN}/update.py --options {params.options:q} --adapter '{input.adapter}' --start '{input.start}'"
+        "python -m vegflow.warm update --options {params.options:q} --adapter '{input.adapter}' --start '{input.start}'"
         " --optimizer '{input.optimizer}' --rollouts {input.rollouts} --evaluations {input.evaluations}"
         " --output {output.record} --gpus {resources.gpu} --threads {threads} > {log} 2>&1"

@@ -1,14 +1,13 @@
 """Update: a policy and its scored rollouts in, the next policy out."""
 
 import json
-import tempfile
 from argparse import Namespace
 from pathlib import Path
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from vegflow.artifacts.evaluations import EVALUATIONS
-from vegflow.artifacts.io import atomic, provenance, read_rows, write_table
+from vegflow.artifacts.io import provenance, read_rows, write_table
 from vegflow.artifacts.policies import UPDATES
 from vegflow.artifacts.rollouts import ROLLOUTS
 from vegflow.config.learning import UpdateConfig
