@@ -23,6 +23,7 @@ from vegflow.artifacts.analysis import ANALYSIS_TABLES  # noqa: E402
 from vegflow.artifacts.figures import FIGURES  # noqa: E402
 from vegflow.digest import code_digest, versions  # noqa: E402
 from vegflow.errors import VegflowError  # noqa: E402
+from vegflow.lock import clear_stale_locks  # noqa: E402
 from vegflow.plan import Study  # noqa: E402
 from vegflow.warm import prepare_environment  # noqa: E402
 
@@ -42,6 +43,8 @@ LOGS = f"{RESULTS}/logs"
 BENCHMARKS = f"{RESULTS}/benchmarks"
 RESOURCES = os.path.relpath(ROOT / "resources")
 prepare_environment(workflow.is_main_process)
+if workflow.is_main_process:
+    clear_stale_locks(Path.cwd())
 
 
 # Taken only with `--software-deployment-method apptainer` (not tried yet): a base for an image with requirements.lock

@@ -30,7 +30,7 @@ def sources(script: str) -> list[Path]:
         path = waiting.pop()
         if path not in found:
             found.add(path)
-            waiting += _imports(path)
+            waiting += imports(path)
     return sorted(found)
 
 
@@ -40,7 +40,8 @@ def versions(*packages: str) -> str:
 
 
 @functools.cache
-def _imports(path: Path) -> list[Path]:
+def imports(path: Path) -> list[Path]:
+    """First-party files that a file imports, anywhere in it."""
     found = []
     for node in ast.walk(ast.parse(path.read_bytes())):
         if isinstance(node, ast.Import):

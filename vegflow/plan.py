@@ -9,6 +9,7 @@ import json
 import random
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from vegflow.tasks.load import load_tasks, task_sets
 from vegflow.tasks.task import Task
 
 BASE = "base"
+REPORTED_VERSIONS = ("vegflow", "torch", "transformers", "peft", "snakemake")
 TRAJECTORY_FACTS = ("seeds", "steps", "group_size", "start", "objective", "learning_rate")
 MODEL_FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
 
@@ -214,14 +216,19 @@ class Study:
             if not (folder / "config.json").exists():
                 raise ConfigError(f"model {self.config.model}: {folder} holds no config.json; is the path right?")
             return [str(folder / "config.json")]
-        return [f"results/models/{self.config.model}/{name}" for name in MODEL_FILES] if self.model.build else []
+        return [f"{self.built_model}/{name}" for name in MODEL_FILES] if self.model.build else []
+
+    @property
+    def built_model(self) -> str:
+        """Folder of a model that is built here, shared by all studies; a file of one's own is named by its stem."""
+        return f"results/models/{Path(self.config.model).stem}"
 
     @property
     def model_location(self) -> str:
         """Folder or hub name to load the base model from."""
         if self.model.path:
             return str(Path(self.model.path).expanduser())
-        return f"results/models/{self.config.model}" if self.model.build else str(self.model.hub)
+        return self.built_model if self.model.build else str(self.model.hub)
 
     def evaluations(self, sources: list[str] | None = None) -> list[str]:
         """Evaluation files of all cells, or of some sources'."""
@@ -264,8 +271,14 @@ class Study:
             return _json()
         template = load_template(self.root / "resources" / "prompts" / f"{self.model.prompt}.yaml")
         tasks, operations = builtin_tasks("cpu"), task_operations()
-        prompts = {task_id: prompt_text(template, task) for task_id, task in tasks.items()}
-        return _json(build=self.model.build.model_dump(), prompts=prompts, operations=operations)
+        learnt = self.model.build.tasks or tuple(tasks)
+        if unknown := [task_id for task_id in learnt if task_id not in tasks]:
+            raise ConfigError(f"model {self.config.model}: build.tasks: there is no built-in task '{unknown[0]}'")
+        return _json(
+            build=self.model.build.model_dump(),
+            prompts={task_id: prompt_text(template, tasks[task_id]) for task_id in learnt},
+            operations={task_id: operations[task_id] for task_id in learnt},
+        )
 
     def model_options(self) -> dict[str, Any]:
         """How the base model is loaded and spoken to."""
@@ -386,7 +399,9 @@ class Study:
             "sampling": f"temperature {sampling.temperature}, at most {sampling.max_tokens} tokens",
             "evaluation": f"{evaluation.correctness_trials} correctness trials on fresh inputs, "
             f"{evaluation.timing_trials} interleaved pairs of timings, one at a time",
-            "command": "snakemake --cores all",
+            "versions": {name: metadata.version(name) for name in REPORTED_VERSIONS},
+            "command": "snakemake --cores all"
+            + ("" if Path(self.where).name == "config.yaml" else f" --configfile {self.where}"),
         }
 
 

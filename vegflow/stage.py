@@ -36,6 +36,7 @@ def run(
     args = parser.parse_args()
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(args.threads)
+        torch.use_deterministic_algorithms(True, warn_only=True)  # else threads add gradients in the order they come
     try:
         main(args)
     except VegflowError as error:

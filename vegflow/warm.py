@@ -102,8 +102,7 @@ def _connect(session: int) -> socket.socket | None:
             fcntl.flock(lock, fcntl.LOCK_EX)
             connection = _try_connect(path)
             if connection is None:
-                _start_helper(session, path)
-                connection = _wait_connect(path)
+                connection = _wait_connect(path, _start_helper(session, path))
         return connection
     except OSError:
         return None
@@ -119,10 +118,10 @@ def _try_connect(path: Path) -> socket.socket | None:
     return connection
 
 
-def _start_helper(session: int, path: Path) -> None:
+def _start_helper(session: int, path: Path) -> subprocess.Popen[bytes]:
     path.unlink(missing_ok=True)
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "MKL_"))}
-    subprocess.Popen(
+    return subprocess.Popen(
         [sys.executable, "-m", "vegflow.warm", "--serve", str(session), str(path)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -132,9 +131,10 @@ def _start_helper(session: int, path: Path) -> None:
     )
 
 
-def _wait_connect(path: Path) -> socket.socket | None:
+def _wait_connect(path: Path, helper: subprocess.Popen[bytes]) -> socket.socket | None:
+    """Wait until the helper has imported what it imports and listens; None if it ends or takes too long."""
     deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
+    while time.monotonic() < deadline and helper.poll() is None:
         if connection := _try_connect(path):
             return connection
         time.sleep(0.02)

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vegflow.config.learning import UpdateConfig
-from vegflow.learning.advantages import global_z, group_z
-from vegflow.learning.losses import clipped, importance_sampling, seq_mean, token_sum
+from vegflow.learning.advantages import centred, global_z, group_z
+from vegflow.learning.losses import clipped, constant, importance_sampling, seq_mean, token_sum
 from vegflow.learning.objectives import PRESETS
 from vegflow.learning.rewards import running_median, speedup
 
@@ -33,6 +33,17 @@ def test_group_z_is_the_z_score_within_each_group(pairs):
         else:
             expected = (rewards[i] - statistics.fmean(members)) / (statistics.stdev(members) + 1e-4)
             assert advantages[i] == pytest.approx(expected, abs=1e-9)
+
+
+@given(REWARDS)
+def test_centred_is_rloo_up_to_a_factor(pairs):
+    groups, rewards = [g for g, _ in pairs], np.array([r for _, r in pairs])
+    advantages = centred(rewards, groups)
+    for i, group in enumerate(groups):
+        others = [r for j, (g, r) in enumerate(pairs) if g == group and j != i]
+        k = len(others) + 1
+        rloo = rewards[i] - statistics.fmean(others) if others else 0.0
+        assert advantages[i] == pytest.approx(rloo * (k - 1) / k, abs=1e-9)
 
 
 @given(REWARDS)
@@ -81,4 +92,5 @@ def test_the_clip_only_ever_makes_the_objective_smaller(ratio, advantage, expect
 def test_aggregations():
     loss = torch.tensor([1.0, 2.0, 3.0])
     assert seq_mean(loss, 4).item() == pytest.approx(0.5)
+    assert constant(loss, 4).item() == pytest.approx(1.5)
     assert token_sum(loss, 4).item() == 6.0

@@ -18,7 +18,7 @@ UPDATES = pa.schema(
         column("kl_start", pa.float64(), "estimated KL(policy || trajectory's start) per token before the step, nats"),
         column("reward_mean", pa.float64(), "mean reward"),
         column("reward_std", pa.float64(), "standard deviation of the reward"),
-        column("advantage_abs_mean", pa.float64(), "mean |advantage|"),
+        column("advantage_abs_mean", pa.float64(), "mean absolute advantage"),
         column("advantage_max", pa.float64(), "largest advantage"),
         column("zero_variance_groups", pa.int32(), "groups whose rewards are all equal, which teach nothing"),
         column(

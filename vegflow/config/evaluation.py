@@ -21,6 +21,7 @@ class EvaluationConfig(Block):
     delta: float = Field(0.02, ge=0)
     """`fast` needs the lower bound of the speedup above 1 + delta."""
     rtol: float = Field(1e-4, gt=0)
+    """Relative tolerance, see `atol`."""
     atol: float = Field(1e-4, gt=0)
     """Largest differences to the reference that pass: |candidate - reference| <= atol + rtol * |reference|."""
     timeout_s: float = Field(20.0, gt=0)

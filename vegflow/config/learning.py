@@ -6,20 +6,20 @@ from pydantic import Field
 
 from vegflow.config.block import Block
 
-OBJECTIVES = ("grpo", "paper_ttt")
-
 
 class LoraConfig(Block):
     """The low-rank adapter (Hu et al. 2021)."""
 
     rank: int = Field(16, ge=1)
+    """Rank of the update to each matrix."""
     alpha: int = Field(32, ge=1)
+    """The update is scaled by alpha / rank."""
 
 
 class UpdateConfig(Block):
     """All that one `update` depends on beside its input files."""
 
-    objective: Literal["grpo", "paper_ttt"] = "grpo"
+    objective: Literal["grpo", "dr_grpo", "paper_ttt"] = "grpo"
     """A preset of `vegflow.learning.objectives`."""
     learning_rate: float = Field(1e-5, gt=0)
     """Of AdamW, without decay, without schedule."""

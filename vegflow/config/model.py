@@ -16,11 +16,18 @@ class BuildConfig(Block):
 
     corpus: str
     """Corpus of `forward` bodies, a file of `resources/corpus/` without `.yaml`."""
-    vocabulary: int = Field(768, ge=300)
+    tasks: tuple[str, ...] | None = None
+    """Built-in tasks to learn; all by default."""
+    vocabulary: int = Field(1536, ge=300)
+    """Most tokens of the byte-level BPE tokenizer."""
     hidden_size: int = Field(128, ge=16)
+    """Width of the residual stream."""
     layers: int = Field(4, ge=1)
+    """Transformer blocks."""
     heads: int = Field(4, ge=1)
+    """Attention heads per block."""
     mlp_size: int = Field(384, ge=16)
+    """Width of the feed-forward layers."""
     epochs: int = Field(60, ge=1)
     """Passes over the corpus."""
     batch_size: int = Field(10, ge=1)
@@ -30,6 +37,7 @@ class BuildConfig(Block):
     matrix_learning_rate: float = Field(1e-2, gt=0)
     """Of the matrices inside the network (Muon)."""
     seed: int = 0
+    """Seed of the initial weights and of the order of batches."""
 
 
 class ModelConfig(Block):
@@ -46,6 +54,7 @@ class ModelConfig(Block):
     build: BuildConfig | None = None
     """How to train it from scratch, for a model that ships as a recipe."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Type of the weights in memory; probabilities are always computed in float32."""
     prompt: Literal["compact", "chat"] = "chat"
     """Template used when `sampling.prompt` is `auto`."""
     gpus: int = Field(0, ge=0, le=1)

@@ -38,6 +38,7 @@ class TrajectoryConfig(UpdateConfig):
     group_size: int = Field(32, ge=2)
     """Rollouts per task and step."""
     seeds: Seeds = (42,)
+    """One run per seed."""
 
     def update(self) -> UpdateConfig:
         """The slice that one update depends on."""
@@ -52,9 +53,11 @@ class SampleSetConfig(Block):
     tasks: str | tuple[str, ...]
     """Task sets and task ids. Each entry is a batch with files of its own: adding one leaves the others untouched."""
     k: int = Field(64, ge=1)
+    """Rollouts per task and seed; a multiple of `shard_size`."""
     shard_size: int = Field(32, ge=1)
     """Rollouts per task in one file; K is a number of shards, so raising it adds files and rewrites none."""
     seeds: Seeds = (42,)
+    """K rollouts of each task per seed."""
 
 
 class ProbeConfig(Block):

@@ -174,7 +174,8 @@ class _Run:
         seconds = math.inf
         rounds = self.config.timing_trials + 1  # the first warms up
         items = iter(reference.items(trials + rounds * reference.shape.slots))
-        for item in itertools.islice(items, trials):
+        tried = list(itertools.islice(items, trials))
+        for item in tried:
             fill(worker, [item])
             block = worker.run(1)
             checks.correct(block, [item])
@@ -182,6 +183,7 @@ class _Run:
         wanted = math.ceil(self.config.block_ms / 1e3 / max(seconds, reference.call_s))
         calls = max(1, min(wanted, reference.shape.slots))  # the slower of the two fills a block
         pairs = [list(itertools.islice(items, calls)) for _ in range(rounds)]
+        reference.renew(tried)
         timing = measure(reference, worker, pairs, self.device, checks.timed)
         return Verdict(
             "correct",

@@ -41,6 +41,7 @@ class Reference:
 
     def __init__(self, zygote: Zygote, task: Task, config: EvaluationConfig, seed: str) -> None:
         """Start it; Fault `evaluator_error` if the reference itself fails."""
+        self._zygote = zygote
         self._seed = seed
         self._task = task
         self._items: list[Item] = []
@@ -78,6 +79,25 @@ class Reference:
         chosen = self._items[:count]
         random.SystemRandom().shuffle(chosen)
         return chosen
+
+    def renew(self, items: list[Item]) -> None:
+        """Go on in a new worker that has run each of `items` once, as the candidate's has: a rival of the same age.
+
+        How a process's memory happens to lie makes it some percent faster or slower for as long as it lives. One
+        reference for all candidates would lend its luck to every verdict; two workers with the same past are alike on
+        average.
+        """
+        self.worker.end()
+        self.worker = self._zygote.spawn(PATIENCE_S, None)
+
+        def load() -> None:
+            self.worker.ask("load", program=self._task.source, class_name="Model", init=self.init, init_seed=INIT_SEED)
+            self.worker.map(self.shape)
+            self.worker.stop()
+
+        self._trusted(load)
+        for item in items:
+            self.run([item])
 
     def run(self, items: list[Item]) -> Block:
         """Run it on `items`, for its time; Fault `evaluator_error` if it fails."""

@@ -26,6 +26,16 @@ def group_z(rewards_N: NDArray[np.float64], groups_N: Sequence[str]) -> NDArray[
     return advantages_N
 
 
+def centred(rewards_N: NDArray[np.float64], groups_N: Sequence[str]) -> NDArray[np.float64]:
+    """A = r - mean within each group (Dr. GRPO: Liu et al. 2025, section 3.2); (K - 1) / K times RLOO's.
+
+    Without the division by the standard deviation, a group that differs by timing noise alone teaches in proportion to
+    that noise; under `group_z` it teaches as much as one with right and wrong answers.
+    """
+    groups = np.asarray(groups_N)
+    return rewards_N - np.array([rewards_N[groups == group].mean() for group in groups_N])
+
+
 def global_z(rewards_N: NDArray[np.float64], groups_N: Sequence[str]) -> NDArray[np.float64]:
     """A = (r - mean) / max(sd, 1e-6) over all rollouts of all tasks: the paper's released code, whatever its text says."""
     if len(rewards_N) < 2:
@@ -33,4 +43,4 @@ def global_z(rewards_N: NDArray[np.float64], groups_N: Sequence[str]) -> NDArray
     return (rewards_N - rewards_N.mean()) / max(rewards_N.std(ddof=1), 1e-6)
 
 
-ADVANTAGES: dict[str, Advantage] = {"group_z": group_z, "global_z": global_z}
+ADVANTAGES: dict[str, Advantage] = {"group_z": group_z, "centred": centred, "global_z": global_z}

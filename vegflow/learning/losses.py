@@ -32,5 +32,10 @@ def token_sum(loss_T: Tensor, rollouts: int) -> Tensor:
     return loss_T.sum()
 
 
+def constant(loss_T: Tensor, rollouts: int) -> Tensor:
+    """Sum over a completion's tokens, mean over rollouts: long completions weigh more (Dr. GRPO, up to a constant)."""
+    return loss_T.sum() / rollouts
+
+
 LOSSES: dict[str, TokenLoss] = {"clipped": clipped, "importance_sampling": importance_sampling}
-AGGREGATIONS: dict[str, Aggregation] = {"seq_mean": seq_mean, "token_sum": token_sum}
+AGGREGATIONS: dict[str, Aggregation] = {"seq_mean": seq_mean, "constant": constant, "token_sum": token_sum}

@@ -19,6 +19,7 @@ class Objective:
 
 PRESETS: dict[str, Objective] = {
     "grpo": Objective(REWARDS["speedup"], ADVANTAGES["group_z"], LOSSES["clipped"], AGGREGATIONS["seq_mean"]),
+    "dr_grpo": Objective(REWARDS["speedup"], ADVANTAGES["centred"], LOSSES["clipped"], AGGREGATIONS["constant"]),
     "paper_ttt": Objective(
         REWARDS["running_median"],
         ADVANTAGES["global_z"],
@@ -26,4 +27,5 @@ PRESETS: dict[str, Objective] = {
         AGGREGATIONS["token_sum"],
     ),
 }
-"""`grpo` is what the paper's text describes, `paper_ttt` what its released code does."""
+"""`grpo` is what the paper's text describes, `paper_ttt` what its released code does, `dr_grpo` is GRPO without its
+normalisations, which a reward with timing noise needs."""

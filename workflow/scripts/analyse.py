@@ -6,7 +6,7 @@ from pathlib import Path
 from vegflow.artifacts.analysis import ANALYSIS_TABLES
 from vegflow.artifacts.evaluations import EVALUATIONS
 from vegflow.artifacts.frames import read_frame
-from vegflow.artifacts.io import provenance, write_table
+from vegflow.artifacts.io import provenance, read_provenance, write_table
 from vegflow.artifacts.policies import NLL, UPDATES
 from vegflow.artifacts.rollouts import ROLLOUTS
 from vegflow.artifacts.selections import SELECTIONS
@@ -22,7 +22,8 @@ def main(args: Namespace) -> None:
     frames["selections"] = read_frame([args.selections], SELECTIONS)
     facts, config = StudyFacts(**args.options["facts"]), AnalysisConfig(**args.options["statistics"])
     tables = analyse(**frames, facts=facts, config=config, paper=load_paper(args.paper))
-    source = provenance(config=args.options, parents=[args.selections, args.paper])
+    hardware = sorted({read_provenance(path).get("hardware", "") for path in args.evaluations} - {""})
+    source = provenance(config=args.options, parents=[args.selections, args.paper], hardware=hardware)
     for path in args.outputs:
         name = Path(path).stem
         write_table(path, tables[name], ANALYSIS_TABLES[name], source)

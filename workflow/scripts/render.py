@@ -5,7 +5,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from vegflow.artifacts.analysis import ANALYSIS_TABLES
-from vegflow.artifacts.io import atomic, read_table
+from vegflow.artifacts.io import atomic, read_provenance, read_table
 from vegflow.config.analysis import StudyFacts
 from vegflow.config.report import ReportFacts
 from vegflow.report.render import load_caveats, render
@@ -15,7 +15,8 @@ from vegflow.stage import run
 def main(args: Namespace) -> None:
     tables = {Path(path).stem: read_table(path, ANALYSIS_TABLES[Path(path).stem]) for path in args.tables}
     drawn = {Path(path).stem: json.loads(Path(path).read_text()) for path in args.figures}
-    about = ReportFacts(**args.options["about"])
+    hardware = "; ".join(read_provenance(args.tables[0]).get("hardware", [])) or "not stated"
+    about = ReportFacts(hardware=hardware, **args.options["about"])
     html = render(tables, drawn, StudyFacts(**args.options["facts"]), about, load_caveats(args.caveats))
     with atomic(args.output) as temporary:
         temporary.write_text(html, encoding="utf-8")

@@ -1,0 +1,1 @@
+"""Scripts that measure vegflow, where possible against a peer in the same run: `python -m benchmarks NAME`."""

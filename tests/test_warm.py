@@ -1,0 +1,61 @@
+"""A warm start does what a cold one does, and its helper ends with the run that it serves."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+
+def call(session: str | None, *arguments: str) -> subprocess.CompletedProcess:
+    environment = {k: v for k, v in os.environ.items() if k != "VEGFLOW_SESSION"}
+    if session:
+        environment["VEGFLOW_SESSION"] = session
+    command = [sys.executable, "-m", "vegflow.warm", *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+
+
+def helpers(pid: int) -> int:
+    listing = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    return listing.count(f"--serve {pid} ")
+
+
+@pytest.fixture
+def run():
+    """A process that stands for a run of Snakemake."""
+    process = subprocess.Popen(["sleep", "600"])
+    yield process
+    process.kill()
+    process.wait()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"), [(["select", "--help"], 0), (["select"], 2), (["select", "--options", "{"], 2)]
+)
+def test_output_and_status_are_those_of_a_cold_start(run, arguments, status):
+    cold = call(None, *arguments)
+    warm = call(f"{run.pid}@{socket.gethostname()}", *arguments)
+    assert (cold.returncode, cold.stdout, cold.stderr) == (warm.returncode, warm.stdout, warm.stderr)
+    assert warm.returncode == status
+
+
+def test_one_helper_serves_a_run_and_ends_with_it(run):
+    session = f"{run.pid}@{socket.gethostname()}"
+    for _ in range(2):
+        assert call(session, "select", "--help").returncode == 0
+    assert helpers(run.pid) == 1
+    run.kill()
+    run.wait()
+    deadline = time.monotonic() + 20
+    while helpers(run.pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert helpers(run.pid) == 0
+
+
+@pytest.mark.parametrize("session", ["", "nonsense", "999999999@{host}", "1@another-host"])
+def test_without_a_run_to_serve_it_starts_cold(session):
+    done = call(session.format(host=socket.gethostname()), "select", "--help")
+    assert done.returncode == 0
+    assert "usage: select.py" in done.stdout

@@ -1,0 +1,152 @@
+"""A whole study for real, in seconds: it finishes, finishes after being killed in each stage, and then rests."""
+
+import base64
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from vegflow.artifacts.evaluations import EVALUATIONS
+from vegflow.artifacts.frames import read_frame
+from vegflow.artifacts.policies import NLL, UPDATES
+from vegflow.artifacts.rollouts import ROLLOUTS
+
+pytestmark = pytest.mark.xdist_group("run")
+STAGES = ("build_model", "sample", "evaluate", "update", "rescore", "select", "analyse", "draw", "render")
+
+
+class Runner:
+    """A folder in which the study is run with the project's own Snakefile."""
+
+    def __init__(self, folder: Path, root: Path) -> None:
+        self.folder = folder
+        self.root = root
+        study = (root / "tests/workflow/pico_study.yaml").read_text()
+        (folder / "study.yaml").write_text(study.replace("PICO", str(root / "tests/workflow/pico.yaml")))
+
+    def start(self, *arguments: str) -> subprocess.Popen:
+        command = [sys.executable, "-m", "snakemake", "--snakefile", str(self.root / "Snakefile"), "--cores", "2"]
+        command += ["--configfile", "study.yaml", "--workflow-profile", str(self.root / "profiles/default")]
+        with open(self.folder / "snakemake.log", "a") as log:
+            return subprocess.Popen(
+                [*command, *arguments], cwd=self.folder, stdout=log, stderr=log, start_new_session=True
+            )
+
+    def run(self, *arguments: str) -> None:
+        process = self.start(*arguments)
+        assert process.wait(240) == 0, (self.folder / "snakemake.log").read_text()[-4000:]
+
+    def outputs(self) -> dict[str, int]:
+        """Whole output files -> time of their last change."""
+        found = {}
+        for path in (self.folder / "results").rglob("*"):
+            parts = path.relative_to(self.folder).parts
+            kept = path.is_file() and not {"logs", "benchmarks", "store"} & set(parts)
+            if kept and not path.name.startswith("."):
+                found[str(path.relative_to(self.folder))] = path.stat().st_mtime_ns
+        return found
+
+    def unfinished(self) -> set[str]:
+        """Outputs of jobs that were running when Snakemake died."""
+        marks = (self.folder / ".snakemake/incomplete").glob("*")
+        return {base64.b64decode(mark.name).decode() for mark in marks if mark.is_file() and mark.name != "migrated"}
+
+    def logs(self, stage: str) -> list[Path]:
+        return [p for p in (self.folder / "results").rglob("*.log") if f"/{stage}" in str(p)]
+
+    def frame(self, kind: str, schema) -> pl.DataFrame:
+        pattern = "update.parquet" if kind == "policies" else "*.parquet"
+        return read_frame(sorted((self.folder / "results/pico" / kind).rglob(pattern)), schema)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, root) -> Runner:
+    runner = Runner(tmp_path_factory.mktemp("pico"), root)
+    runner.run()
+    return runner
+
+
+def test_every_stage_leaves_its_artifacts(finished):
+    rollouts, evaluations = finished.frame("rollouts", ROLLOUTS), finished.frame("evaluations", EVALUATIONS)
+    assert rollouts.height == evaluations.height == 2 * 12 + 2 * 12 + 2 * 8
+    assert rollouts["rollout_id"].n_unique() == rollouts.height
+    assert set(rollouts["rollout_id"]) == set(evaluations["rollout_id"])
+    assert evaluations.filter("correct").height > 10
+    assert evaluations.filter(pl.col("status") == "evaluator_error").height == 0
+    updates = finished.frame("policies", UPDATES)
+    assert updates.select("trajectory", "step").rows() == [("rlvr", 1), ("ttt", 1)]
+    report = (finished.folder / "results/pico/report.html").read_text()
+    assert report.startswith("<!DOCTYPE html>") or report.lstrip().lower().startswith("<!doctype html>")
+
+
+def test_rescoring_under_the_sampling_policy_gives_the_recorded_surprisal(finished):
+    rollouts = finished.frame("rollouts", ROLLOUTS).select("rollout_id", "policy_id", "logprob")
+    nll = finished.frame("nll", NLL)
+    same = nll.join(rollouts, on=["rollout_id", "policy_id"])
+    assert same.height == 8
+    assert (same["nll"] + same["logprob"]).abs().max() < 1e-3
+    assert nll["policy_id"].n_unique() == 2
+
+
+def test_equal_candidates_have_one_verdict(finished):
+    evaluations = finished.frame("evaluations", EVALUATIONS).filter(pl.col("candidate_sha256").is_not_null())
+    verdicts = evaluations.group_by("task_id", "candidate_sha256").agg(pl.col("speedup").n_unique())
+    assert verdicts["speedup"].max() == 1
+
+
+def test_a_second_run_has_nothing_to_do(finished):
+    before = finished.outputs()
+    finished.run()
+    assert finished.outputs() == before
+    assert "Nothing to be done" in (finished.folder / "snakemake.log").read_text()
+
+
+def test_no_helper_outlives_the_run(finished):
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        listing = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+        if str(finished.folder) not in listing:
+            return
+        time.sleep(0.2)
+    pytest.fail(listing)
+
+
+def test_killed_in_every_stage_it_finishes_and_does_nothing_twice(tmp_path, root):
+    runner = Runner(tmp_path, root)
+    done: dict[str, int] = {}
+    for stage in STAGES:
+        seen = set(runner.logs(stage))
+        process = runner.start()
+        while process.poll() is None and not set(runner.logs(stage)) - seen:
+            time.sleep(0.01)
+        time.sleep(0.15)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        unfinished = runner.unfinished()
+        now = runner.outputs()
+        for path, changed in done.items():
+            assert now.get(path) == changed, f"{path} was made twice before {stage} was killed"
+        done = {path: changed for path, changed in now.items() if path not in unfinished}
+    runner.run()
+    now = runner.outputs()
+    for path, changed in done.items():
+        assert now[path] == changed, f"{path} was made twice"
+    assert (tmp_path / "results/pico/report.html").exists()
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_two_runs_of_one_seed_draw_the_same_rollouts(finished, tmp_path, root):
+    """Up to the first update; from there on the rewards are timings, which no seed fixes."""
+    again = Runner(tmp_path, root)
+    again.run("--until", "build_model")
+    first = "results/pico/rollouts/rlvr/seed42/step000.parquet"
+    process = again.start(first)
+    assert process.wait(120) == 0
+    one, two = (read_frame([runner.folder / first], ROLLOUTS) for runner in (finished, again))
+    assert one.equals(two)
