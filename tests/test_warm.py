@@ -32,7 +32,7 @@ def run():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status"), [(["select", "--help"], 0), (["select"], 2), (["select", "--options", "{"], 2)]
+    ("arguments", "status"), [(["sample", "--help"], 0), (["sample"], 2), (["sample", "--options", "{"], 2)]
 )
 def test_output_and_status_are_those_of_a_cold_start(run, arguments, status):
     cold = call(None, *arguments)
@@ -44,7 +44,7 @@ def test_output_and_status_are_those_of_a_cold_start(run, arguments, status):
 def test_one_helper_serves_a_run_and_ends_with_it(run):
     session = f"{run.pid}@{socket.gethostname()}"
     for _ in range(2):
-        assert call(session, "select", "--help").returncode == 0
+        assert call(session, "sample", "--help").returncode == 0
     assert helpers(run.pid) == 1
     run.kill()
     run.wait()
@@ -54,8 +54,13 @@ def test_one_helper_serves_a_run_and_ends_with_it(run):
     assert helpers(run.pid) == 0
 
 
+def test_a_light_script_needs_no_helper(run):
+    assert call(f"{run.pid}@{socket.gethostname()}", "select", "--help").returncode == 0
+    assert helpers(run.pid) == 0
+
+
 @pytest.mark.parametrize("session", ["", "nonsense", "999999999@{host}", "1@another-host"])
 def test_without_a_run_to_serve_it_starts_cold(session):
-    done = call(session.format(host=socket.gethostname()), "select", "--help")
+    done = call(session.format(host=socket.gethostname()), "sample", "--help")
     assert done.returncode == 0
-    assert "usage: select.py" in done.stdout
+    assert "usage: sample.py" in done.stdout

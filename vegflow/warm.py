@@ -31,6 +31,8 @@ PRELOAD = (
     "safetensors.torch",
 )
 SCRIPTS = Path(__file__).resolve().parent.parent / "workflow" / "scripts"
+HEAVY = {"build_model", "sample", "evaluate", "update", "rescore"}
+"""Scripts that import torch; the others start faster by themselves than a helper does."""
 START_SECONDS = 120.0
 SESSION = "VEGFLOW_SESSION"
 
@@ -54,9 +56,10 @@ def _put_first(variable: str, folder: str) -> None:
 
 def main(argv: list[str]) -> int:
     """Run a script of the workflow (its name and its arguments), warm if possible; return its exit status."""
-    argv = [str(SCRIPTS / f"{argv[0]}.py"), *argv[1:]]
+    name, *arguments = argv
+    argv = [str(SCRIPTS / f"{name}.py"), *arguments]
     process, _, host = os.environ.get(SESSION, "").partition("@")
-    if process.isdigit() and host == socket.gethostname() and hasattr(os, "pidfd_open"):
+    if name in HEAVY and process.isdigit() and host == socket.gethostname() and hasattr(os, "pidfd_open"):
         connection = _connect(int(process))
         if connection is not None:
             return _delegate(connection, argv)

@@ -79,7 +79,13 @@ EDITS = {
         ),
         {},
     ),
-    "the name of a model": (change("model", to="smollm2-135m"), {**EVERYTHING}),
+    "another model": (
+        both(
+            lambda project: (project.folder / "resources/models/other.yaml").write_text("hub: a/b\nrevision: c\n"),
+            change("model", to="other"),
+        ),
+        EVERYTHING,
+    ),
     # Code: the stage and what depends on it.
     "the code of figures": (comment("vegflow/report/figures.py"), {"draw": 1, "render": 1}),
     "the code of the report": (comment("vegflow/report/render.py"), {"render": 1}),

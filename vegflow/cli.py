@@ -1,0 +1,99 @@
+"""The command `vegflow`: look at a study before running it, and ask why a job would run.
+
+vegflow check [STUDY.yaml]     validate a study and say what it will take
+vegflow why [STUDY.yaml]       what `snakemake` would run now, and the cause of each chain
+"""
+
+import argparse
+import re
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+
+from vegflow.errors import VegflowError
+from vegflow.plan import Study
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLLOWS = "Input files updated by another job"
+
+
+def main() -> None:
+    """Run the command line; a VegflowError ends it with its message and status 1."""
+    parser = argparse.ArgumentParser(prog="vegflow", description=__doc__.split("\n")[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, text in (("check", "validate a study"), ("why", "say what would run, and why")):
+        command = commands.add_parser(name, help=text)
+        command.add_argument("study", nargs="?", default="config.yaml", help="the study's file (default: config.yaml)")
+    args = parser.parse_args()
+    try:
+        print(check(args.study) if args.command == "check" else why(args.study))
+    except VegflowError as error:
+        sys.exit(f"vegflow: {error}")
+
+
+def check(path: str) -> str:
+    """A valid study in a few lines. Raises ConfigError, one line naming each wrong place."""
+    study = read_study(path)
+    rollouts = sum(len(cell.tasks) * cell.count for cell in study.cells.values())
+    lines = [
+        f"{path}: valid",
+        f"  model       {study.config.model} ({study.model_location})",
+        f"  tasks       {len(study.tasks)} of {study.config.tasks.source}, size {study.config.tasks.size}",
+        f"  rollouts    {rollouts} in {len(study.cells)} files",
+        f"  updates     {len(study.policies)} in {len(study.config.trajectories)} trajectories",
+        f"  rescoring   {len(study.scores())} files",
+        f"  results     {study.results}/report.html",
+    ]
+    return "\n".join(lines)
+
+
+def read_study(path: str) -> Study:
+    """The study in a file. Raises ConfigError if there is no such file or it is not valid."""
+    file = Path(path)
+    if not file.exists():
+        raise VegflowError(f"{path}: there is no such file")
+    try:
+        raw = yaml.safe_load(file.read_text()) or {}
+    except yaml.YAMLError as error:
+        raise VegflowError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(raw, dict):
+        raise VegflowError(f"{path}: a study is a mapping of keys to values, not {type(raw).__name__}")
+    return Study(raw, ROOT, where=path)
+
+
+def why(path: str) -> str:
+    """What would run: jobs by rule, and each job that does not merely follow another, with Snakemake's reason."""
+    read_study(path)
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--dry-run", "--cores", "1"]
+    command += ["--workflow-profile", str(ROOT / "profiles" / "default"), "--configfile", path]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise VegflowError((done.stderr or done.stdout).strip().splitlines()[-1])
+    jobs = list(planned(done.stdout + done.stderr))
+    if not jobs:
+        return "nothing to be done"
+    counts = ", ".join(f"{n} {rule}" for rule, n in Counter(rule for rule, _, _ in jobs).items())
+    lines = [f"{len(jobs)} jobs: {counts}", "where it starts:"]
+    for rule, output, reason in jobs:
+        causes = [part for part in reason.split("; ") if not part.startswith(FOLLOWS)]
+        if causes and FOLLOWS not in reason:
+            lines.append(f"  {rule} {output}: {'; '.join(causes)[:300]}")
+    return "\n".join(lines)
+
+
+def planned(text: str) -> Iterator[tuple[str, str, str]]:
+    """(rule, first output, reason) of each job in the text of a dry run, `all` left out."""
+    for block in re.split(r"\n(?=(?:local)?rule )", text):
+        head = re.match(r"(?:local)?rule (\w+):", block)
+        reason = re.search(r"^    reason: (.*)$", block, re.MULTILINE)
+        output = re.search(r"^    output: ([^,\n]*)", block, re.MULTILINE)
+        if head and reason and head[1] != "all":
+            yield head[1], output[1] if output else "", reason[1]
+
+
+if __name__ == "__main__":
+    main()
