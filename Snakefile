@@ -34,7 +34,11 @@ if not workflow.overwrite_configfiles:
 
 
 try:
-    study = Study(config, ROOT, where=str((workflow.configfiles or ["config.yaml"])[0]))
+    study = Study(
+        config,
+        ROOT,
+        where=os.path.relpath((workflow.configfiles or ["config.yaml"])[0]),
+    )
 except VegflowError as error:
     raise WorkflowError(str(error))
 

@@ -74,7 +74,7 @@ def test_verdicts_keep_the_order_of_the_candidates():
 
 def test_equal_programs_are_judged_once(spawned):
     verdicts = judge(HONEST, program("return x"), HONEST, HONEST)
-    assert len(spawned) == 2 + 2
+    assert len(spawned) == 2 + 2 + 1, "isolation and reference, two candidates, a fresh reference for the one timed"
     assert verdicts[0] is verdicts[2] is verdicts[3]
 
 
@@ -150,7 +150,7 @@ def test_a_killed_judge_leaves_no_process_and_keeps_its_verdicts(tmp_path, spawn
     kept = len(list(tmp_path.rglob("*.json")))
     verdicts = judge(*[HONEST + f"#{i}" for i in range(kept + 2)], store=tmp_path)
     assert [v.status for v in verdicts] == ["correct"] * (kept + 2)
-    assert len(spawned) == 2 + 2
+    assert len(spawned) == 2 + 2 * 2
 
 
 def _until(condition, seconds=60.0):
