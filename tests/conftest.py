@@ -35,3 +35,8 @@ def tiny_llama():
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     return model.requires_grad_(False)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start with the file that takes longest, so that the other worker has something to do meanwhile."""
+    items.sort(key=lambda item: not item.path.match("workflow/test_run.py"))

@@ -16,7 +16,6 @@ from vegflow.artifacts.frames import read_frame
 from vegflow.artifacts.policies import NLL, UPDATES
 from vegflow.artifacts.rollouts import ROLLOUTS
 
-pytestmark = pytest.mark.xdist_group("run")
 STAGES = ("build_model", "sample", "evaluate", "update", "rescore", "select", "analyse", "draw", "render")
 
 
