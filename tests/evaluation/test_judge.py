@@ -211,3 +211,19 @@ def test_the_zygote_sees_none_of_this_process_environment(monkeypatch):
     assert verdict.status == "runtime_error"
     assert "PATH" in verdict.reason
     assert "secret" not in verdict.reason
+
+
+def test_two_jobs_that_want_one_verdict_judge_once(tmp_path, spawned):
+    """The second waits for the first, which holds the candidate, and takes its verdict."""
+    script = (
+        f"import sys; sys.path.insert(0, {os.path.dirname(__file__)!r})\n"
+        "from test_judge import *\n"
+        "from pathlib import Path\n"
+        "judge(*[HONEST + f'#{i}' for i in range(12)], store=Path(sys.argv[1]))\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", script, str(tmp_path)]) as other:
+        _until(lambda: list(tmp_path.rglob("*.json")) or other.poll() is not None)
+        here = judge(*[HONEST + f"#{i}" for i in range(12)], store=tmp_path)
+        assert other.wait(60) == 0
+    kept = [json.loads(file.read_text())["verdict"]["speedup"] for file in tmp_path.rglob("*.json")]
+    assert sorted(v.speedup for v in here) == sorted(kept)

@@ -43,6 +43,7 @@ TASKS = pa.schema(
         column("n", COUNT, "rollouts with a verdict"),
         column("correct", REAL, "share that is correct"),
         column("fast_1", REAL, "share that is correct and faster than the reference (per-sample rate)"),
+        column("fast", REAL, "share that is correct and whose interval lies above 1 + delta"),
         column("any_fast_1", REAL, "1 if at least one of the n is (any-of-n)"),
         column("mean_speedup", REAL, "mean speedup of the correct", nullable=True),
         column("best_speedup", REAL, "largest speedup of the correct", nullable=True),
@@ -56,7 +57,9 @@ TASKS = pa.schema(
 SCALING = pa.schema(
     [
         *_where(),
-        column("metric", TEXT, "fast_1 or correct (pass@k), or speedup (expected best of k, incorrect counting 0)"),
+        column(
+            "metric", TEXT, "fast_1, fast or correct (pass@k), or speedup (expected best of k, incorrect counting 0)"
+        ),
         column("k", COUNT, "samples drawn"),
         column("n_tasks", COUNT, "tasks"),
         column("n_seeds", COUNT, "seeds"),
@@ -157,6 +160,7 @@ TRAJECTORY = pa.schema(
         *_interval("fast_1"),
         column("any_fast_1", REAL, "share of tasks with a fast_1 sample among the group (any-of-K)"),
         *_interval("any_fast_1", "any_"),
+        column("fast", REAL, "per-sample rate of fast (interval above 1 + delta), mean over tasks"),
         column("correct", REAL, "share of correct samples, mean over tasks"),
         column("mean_speedup", REAL, "mean speedup of correct samples, mean over tasks that have one", nullable=True),
         column("nll_mean", REAL, "mean surprisal of the policy's own samples, nats"),

@@ -66,11 +66,7 @@ def evaluate_candidates(
     with _one_thread():
         for batch in waiting.values():
             task = tasks[next(iter(batch.values())).task_id]
-            for key, verdict in run.judge_task(task, batch):
-                verdicts[key] = verdict
-                if verdict.status != "evaluator_error":
-                    sha = batch[key].sha256
-                    kept.put(key, verdict, task=task.id, revision=task.revision, candidate=sha, seed=run.seed)
+            verdicts |= run.judge_task(task, batch, kept)
     nothing = {
         c: Verdict("parse_error", c.reason or "no program", device=identity) for c in candidates if c.program is None
     }
@@ -121,22 +117,35 @@ class _Run:
     def report(self, text: str) -> None:
         self._progress(self._done, self._total, text)
 
-    def judge_task(self, task: Task, batch: Mapping[str, Candidate]) -> Iterator[tuple[str, Verdict]]:
-        """Yield (key, verdict) for each candidate of one task; what was our own fault is tried once more."""
+    def judge_task(self, task: Task, batch: Mapping[str, Candidate], kept: VerdictStore) -> dict[str, Verdict]:
+        """Key -> verdict of each candidate of one task, kept as soon as it is reached."""
         reference = _Lazily(self, task)
+        verdicts = {}
         try:
             for key, candidate in batch.items():
-                verdict = self._judge(reference, candidate)
-                if verdict.status == "evaluator_error":
-                    reference.close()
-                    verdict = self._judge(reference, candidate)
+                with kept.claim(key):
+                    verdict = kept.get(key)  # another job may have judged it meanwhile
+                    if verdict is None:
+                        verdict = self._judge_twice(reference, candidate)
+                        if verdict.status != "evaluator_error":
+                            about = {"task": task.id, "revision": task.revision, "candidate": candidate.sha256}
+                            kept.put(key, verdict, **about, seed=self.seed)
+                verdicts[key] = verdict
                 self._done += 1
                 self.report(f"{task.id} {verdict.status}")
-                yield key, verdict
             reference.close()
         except BaseException:
             discard_zygote(self.device)  # a question may be left open on its channel
             raise
+        return verdicts
+
+    def _judge_twice(self, reference: "_Lazily", candidate: Candidate) -> Verdict:
+        """A candidate's verdict; what was our own fault is tried once more."""
+        verdict = self._judge(reference, candidate)
+        if verdict.status == "evaluator_error":
+            reference.close()
+            verdict = self._judge(reference, candidate)
+        return verdict
 
     def _judge(self, reference: "_Lazily", candidate: Candidate) -> Verdict:
         """One candidate's verdict, whatever happens to its worker."""

@@ -3,7 +3,10 @@
 Knows one small JSON file a verdict; when a verdict may be kept is for the judge to say.
 """
 
+import contextlib
+import fcntl
 import json
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -49,6 +52,18 @@ class VerdictStore:
             return
         with atomic(self._path(key)) as temporary:
             temporary.write_text(json.dumps({"verdict": verdict.to_dict(), **about}, indent=1) + "\n")
+
+    @contextlib.contextmanager
+    def claim(self, key: str) -> Iterator[None]:
+        """Hold `key` against other jobs on this file system, so that of two that want a verdict one judges."""
+        if self._directory is None:
+            yield
+            return
+        folder = self._path(key).parent
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(folder / ".lock", "w") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
 
     def _path(self, key: str) -> Path:
         assert self._directory is not None

@@ -13,7 +13,7 @@ ROLLOUT_COLUMNS = (
     "completion",
 )  # fmt: skip
 EVALUATION_COLUMNS = (
-    "rollout_id", "candidate_sha256", "status", "reason", "correct", "fast_1", "speedup", "speedup_low",
+    "rollout_id", "candidate_sha256", "status", "reason", "correct", "fast_1", "fast", "speedup", "speedup_low",
     "speedup_high", "evaluate_wall_s", "evaluate_cpu_s",
 )  # fmt: skip
 CELL = ["source", "seed", "step", "task_id"]
@@ -53,6 +53,7 @@ def per_task(samples: pl.DataFrame) -> pl.DataFrame:
             n=pl.len().cast(pl.Int64),
             correct=pl.col("correct").mean(),
             fast_1=pl.col("fast_1").mean(),
+            fast=pl.col("fast").mean(),
             any_fast_1=pl.col("fast_1").any().cast(pl.Float64),
             mean_speedup=good.mean(),
             best_speedup=good.max(),

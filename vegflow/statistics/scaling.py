@@ -14,7 +14,7 @@ from vegflow.statistics.best_of import expected_best, pass_at_k
 from vegflow.statistics.bootstrap import Resampling, mean_interval, sd_over_seeds
 from vegflow.statistics.samples import task_sets
 
-METRICS = ("fast_1", "correct", "speedup")
+METRICS = ("fast_1", "fast", "correct", "speedup")
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Curve:
 
 
 def curve(samples: pl.DataFrame, metric: str, ks: Sequence[int]) -> Curve:
-    """Estimate pass@k (`fast_1`, `correct`) or the expected best of k (`speedup`) for each task and seed.
+    """Estimate pass@k (`fast_1`, `fast`, `correct`) or the expected best of k (`speedup`) for each task and seed.
 
     ks above the smallest number of samples of any unit are left out.
     """

@@ -63,6 +63,7 @@ def _means(cells: pl.DataFrame, how: Resampling) -> dict[str, Any]:
     return {
         **mean("fast_1").columns("fast_1"),
         **mean("any_fast_1").columns("any_fast_1", "any_"),
+        "fast": mean("fast").value,
         "correct": mean("correct").value,
         "mean_speedup": mean("mean_speedup").value,
         "nll_mean": mean("nll_mean").value,
