@@ -24,6 +24,7 @@ from vegflow.artifacts.figures import FIGURES  # noqa: E402
 from vegflow.digest import code_digest, versions  # noqa: E402
 from vegflow.errors import VegflowError  # noqa: E402
 from vegflow.lock import clear_stale_locks  # noqa: E402
+from vegflow.options import JobOptions  # noqa: E402
 from vegflow.plan import Study  # noqa: E402
 from vegflow.warm import prepare_environment  # noqa: E402
 
@@ -42,6 +43,7 @@ try:
 except VegflowError as error:
     raise WorkflowError(str(error))
 
+options = JobOptions(study)
 RESULTS = study.results
 LOGS = f"{RESULTS}/logs"
 BENCHMARKS = f"{RESULTS}/benchmarks"

@@ -5,27 +5,21 @@ Snakemake. Imports no torch: it runs each time the workflow is parsed.
 """
 
 import functools
-import json
 import random
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from importlib import metadata
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vegflow.artifacts.io import digest
-from vegflow.candidates.prompt import load_template, prompt_text
 from vegflow.config.model import ModelConfig, load_model_config
 from vegflow.config.selection import default_strategies
 from vegflow.config.study import StudyConfig, parse_study, policy_reference
 from vegflow.errors import ConfigError
-from vegflow.tasks.catalogue import builtin_tasks, task_operations
 from vegflow.tasks.load import load_tasks, task_sets
 from vegflow.tasks.task import Task
 
 BASE = "base"
-REPORTED_VERSIONS = ("vegflow", "torch", "transformers", "peft", "snakemake")
-TRAJECTORY_FACTS = ("seeds", "steps", "group_size", "start", "objective", "learning_rate")
 MODEL_FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
 
 
@@ -265,55 +259,6 @@ class Study:
         """Name of the corpus that the model is built from."""
         return self.model.build.corpus if self.model.build else ""
 
-    def build_options(self) -> str:
-        """Parameters of the building of a model, as canonical JSON; every built-in task is a lesson."""
-        if self.model.build is None:
-            return _json()
-        template = load_template(self.root / "resources" / "prompts" / f"{self.model.prompt}.yaml")
-        tasks, operations = builtin_tasks("cpu"), task_operations()
-        learnt = self.model.build.tasks or tuple(tasks)
-        if unknown := [task_id for task_id in learnt if task_id not in tasks]:
-            raise ConfigError(f"model {self.config.model}: build.tasks: there is no built-in task '{unknown[0]}'")
-        return _json(
-            build=self.model.build.model_dump(),
-            prompts={task_id: prompt_text(template, tasks[task_id]) for task_id in learnt},
-            operations={task_id: operations[task_id] for task_id in learnt},
-        )
-
-    def model_options(self) -> dict[str, Any]:
-        """How the base model is loaded and spoken to."""
-        keep = ("revision", "dtype", "prompt", "lora_targets")
-        return {"location": self.model_location, **{key: getattr(self.model, key) for key in keep}}
-
-    def task_options(self, tasks: tuple[str, ...]) -> dict[str, Any]:
-        """Where the tasks come from, and the revision of each: another reference is other work."""
-        source = self.config.tasks.model_dump(exclude={"sets"})
-        return {**source, "revisions": {task: self.tasks[task].revision for task in tasks}}
-
-    def sample_options(self, cell: str) -> str:
-        """Parameters of a sampling job, as canonical JSON."""
-        return _json(
-            cell=asdict(self.cells[cell]),
-            sampling=self.config.sampling.model_dump(),
-            model=self.model_options(),
-            tasks=self.task_options(self.cells[cell].tasks),
-        )
-
-    def evaluate_options(self, cell: str) -> str:
-        """Parameters of an evaluation job, as canonical JSON."""
-        return _json(
-            evaluation=self.config.evaluation.model_dump(),
-            scaffold=self.config.sampling.scaffold,
-            tasks=self.task_options(self.cells[cell].tasks),
-        )
-
-    def update_options(self, policy: str) -> str:
-        """Parameters of an update job, as canonical JSON."""
-        name, seed, step = self.policies[policy]
-        update = self.config.trajectories[name].update()
-        place = {"trajectory": name, "seed": seed, "step": step}
-        return _json(place=place, update=update.model_dump(), model=self.model_options())
-
     def update_inputs(self, policy: str) -> dict[str, list[str] | str]:
         """Files that an update reads: the policy before, where the trajectory began, and the scored rollouts."""
         name, seed, step = self.policies[policy]
@@ -329,80 +274,10 @@ class Study:
             "evaluations": f"{self.results}/evaluations/{before}.parquet",
         }
 
-    def rescore_options(self, policy: str) -> str:
-        """Parameters of a rescoring job, as canonical JSON."""
-        return _json(policy=policy, model=self.model_options())
-
-    def facts(self) -> dict[str, Any]:
-        """What the study holds, as the analysis needs to know it."""
-        sample_sets = {
-            name: {
-                "k": samples.k,
-                "seeds": samples.seeds,
-                "tasks": self._named_batches(name),
-                "policy": samples.policy,
-            }
-            for name, samples in self.config.sample_sets.items()
-        }
-        trajectories = {
-            name: {
-                **{key: getattr(trajectory, key) for key in TRAJECTORY_FACTS},
-                "tasks": self.trajectory_tasks(name),
-            }
-            for name, trajectory in self.config.trajectories.items()
-        }
-        probes = {
-            name: {
-                "sample_set": probe.rollouts,
-                "seeds": probe.seeds or self.config.sample_sets[probe.rollouts].seeds,
-                "trajectory": reference[0],
-            }
-            for name, probe in self.config.probes.items()
-            if (reference := policy_reference(probe.policies))
-        }
-        comparison = self.config.comparison and self.config.comparison.model_dump()
-        return {
-            "sample_sets": sample_sets,
-            "trajectories": trajectories,
-            "probes": probes,
-            "comparison": comparison,
-        }
-
-    def _named_batches(self, sample_set: str) -> dict[str, tuple[str, ...]]:
+    def named_batches(self, sample_set: str) -> dict[str, tuple[str, ...]]:
+        """Batches of a sample set: entry as the study writes it -> its tasks."""
         tasks = self.config.sample_sets[sample_set].tasks
         return {entry: self.batches(sample_set)[entry.replace("/", "-")] for entry in _entries(tasks)}
-
-    def select_options(self) -> str:
-        """Parameters of selection, as canonical JSON."""
-        return _json(**self.config.statistics.selection().model_dump())
-
-    def analyse_options(self) -> str:
-        """Parameters of the statistics, as canonical JSON."""
-        return _json(facts=self.facts(), statistics=self.config.statistics.model_dump())
-
-    def draw_options(self) -> str:
-        """Parameters of the figures, as canonical JSON."""
-        return _json(**self.facts())
-
-    def render_options(self) -> str:
-        """Parameters of the report, as canonical JSON."""
-        return _json(facts=self.facts(), about=self.about())
-
-    def about(self) -> dict[str, Any]:
-        """The run in words, for the head of the report."""
-        config, evaluation, sampling = self.config, self.config.evaluation, self.config.sampling
-        source = "built-in catalogue" if config.tasks.source == "builtin" else config.tasks.path or "KernelBench"
-        return {
-            "title": f"vegflow study: {config.study}",
-            "model": self.model.description or config.model,
-            "tasks": f"KernelBench level 1 ({source}), size {config.tasks.size}",
-            "sampling": f"temperature {sampling.temperature}, at most {sampling.max_tokens} tokens",
-            "evaluation": f"{evaluation.correctness_trials} correctness trials on fresh inputs, "
-            f"{evaluation.timing_trials} interleaved pairs of timings, one at a time",
-            "versions": {name: metadata.version(name) for name in REPORTED_VERSIONS},
-            "command": "snakemake --cores all"
-            + ("" if Path(self.where).name == "config.yaml" else f" --configfile {self.where}"),
-        }
 
 
 def _check_strategies(config: StudyConfig, where: str) -> None:
@@ -420,10 +295,6 @@ def _check_strategies(config: StudyConfig, where: str) -> None:
 
 def _entries(tasks: str | tuple[str, ...]) -> tuple[str, ...]:
     return (tasks,) if isinstance(tasks, str) else tasks
-
-
-def _json(**parts: Any) -> str:
-    return json.dumps(parts, sort_keys=True)
 
 
 @functools.cache

@@ -1,6 +1,7 @@
 """What every script of the workflow shares: arguments from the rule, one-line errors, progress with a flush."""
 
 import argparse
+import errno
 import json
 import sys
 import time
@@ -19,7 +20,8 @@ def run(
     optional: Sequence[str] = (),
     many: Sequence[str] = (),
 ) -> None:
-    """Parse `--name value` arguments and call `main`; a VegflowError ends the job with its message and no traceback.
+    """Parse `--name value` arguments and call `main`; a VegflowError ends the job with its message and no traceback,
+    and so does a full disk.
 
     Values are text (None for an empty optional one), those of `many` lists of text; `options` is decoded from JSON. All jobs take
     `--threads` and `--gpus`.
@@ -41,6 +43,11 @@ def run(
         main(args)
     except VegflowError as error:
         sys.exit(f"{Path(sys.argv[0]).name}: {error}")
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        where = f" ({error.filename})" if error.filename else ""
+        sys.exit(f"{Path(sys.argv[0]).name}: the disk is full{where}; free some space and start again, nothing is lost")
 
 
 def progress(text: Any) -> None:

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from tests.config.test_study import GOOD, changed
+from vegflow.options import JobOptions
 from vegflow.plan import Study
 
 
@@ -70,7 +71,7 @@ def test_an_update_reads_the_step_before(study):
 
 
 def test_a_job_depends_on_the_revisions_of_its_own_tasks_alone(study):
-    options = json.loads(study.sample_options("best/seed42/subset1/shard000"))
+    options = json.loads(JobOptions(study).sample("best/seed42/subset1/shard000"))
     assert set(options["tasks"]["revisions"]) == {"L1/4", "L1/5", "L1/12", "L1/14", "L1/15"}
     assert "sets" not in options["tasks"]
 
@@ -78,6 +79,6 @@ def test_a_job_depends_on_the_revisions_of_its_own_tasks_alone(study):
 def test_options_do_not_depend_on_other_blocks(root, study):
     other = Study(changed(("evaluation",), {"timing_trials": 9}), root)
     cell = "ttt/seed42/step001"
-    assert other.sample_options(cell) == study.sample_options(cell)
-    assert other.evaluate_options(cell) != study.evaluate_options(cell)
-    assert other.update_options("ttt/seed42/step001") == study.update_options("ttt/seed42/step001")
+    assert JobOptions(other).sample(cell) == JobOptions(study).sample(cell)
+    assert JobOptions(other).evaluate(cell) != JobOptions(study).evaluate(cell)
+    assert JobOptions(other).update("ttt/seed42/step001") == JobOptions(study).update("ttt/seed42/step001")

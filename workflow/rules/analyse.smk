@@ -20,7 +20,7 @@ rule select:
         runtime=30,
         gpu=0,
     params:
-        options=study.select_options(),
+        options=options.select(),
         code=code_digest("workflow/scripts/select.py"),
         versions=versions("numpy", "polars"),
     shell:
@@ -48,7 +48,7 @@ rule analyse:
         runtime=60,
         gpu=0,
     params:
-        options=study.analyse_options(),
+        options=options.analyse(),
         code=code_digest("workflow/scripts/analyse.py"),
         versions=versions("numpy", "scipy", "polars"),
     shell:

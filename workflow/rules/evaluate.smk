@@ -22,7 +22,7 @@ rule evaluate:
         runtime=120,
         gpu=int(study.config.evaluation.device == "cuda"),
     params:
-        options=lambda wildcards: study.evaluate_options(wildcards.cell),
+        options=lambda wildcards: options.evaluate(wildcards.cell),
         code=code_digest("workflow/scripts/evaluate.py"),
         versions=versions("torch"),
         store="results/store/evaluations",

@@ -1,6 +1,6 @@
 # Base models that ship as a recipe: tokenizer and weights trained from the corpus in about two minutes on two cores.
 #
-# In:  resources/corpus/, the catalogue's prompts (through study.build_options)
+# In:  resources/corpus/, the catalogue's prompts (through vegflow.options)
 # Out: results/models/MODEL/, a folder in Hugging Face's layout, shared by all studies
 
 
@@ -20,7 +20,7 @@ rule build_model:
         runtime=60,
         gpu=0,
     params:
-        options=study.build_options(),
+        options=options.build(),
         code=code_digest("workflow/scripts/build_model.py"),
         versions=versions("torch", "transformers", "tokenizers"),
     shell:

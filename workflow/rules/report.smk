@@ -19,7 +19,7 @@ rule draw:
         runtime=30,
         gpu=0,
     params:
-        options=study.draw_options(),
+        options=options.draw(),
         code=code_digest("workflow/scripts/draw.py"),
         versions=versions("altair", "polars"),
     shell:
@@ -44,7 +44,7 @@ rule render:
         runtime=30,
         gpu=0,
     params:
-        options=study.render_options(),
+        options=options.render(),
         code=code_digest("workflow/scripts/render.py"),
         versions=versions("jinja2", "polars", "vl-convert-python"),
     shell:

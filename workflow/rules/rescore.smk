@@ -21,7 +21,7 @@ rule rescore:
         runtime=60,
         gpu=study.model.gpus,
     params:
-        options=lambda wildcards: study.rescore_options(wildcards.policy),
+        options=lambda wildcards: options.rescore(wildcards.policy),
         code=code_digest("workflow/scripts/rescore.py"),
         versions=versions("torch", "transformers", "peft"),
     shell:

@@ -24,7 +24,7 @@ rule sample:
         runtime=60,
         gpu=study.model.gpus,
     params:
-        options=lambda wildcards: study.sample_options(wildcards.cell),
+        options=lambda wildcards: options.sample(wildcards.cell),
         code=code_digest("workflow/scripts/sample.py"),
         versions=versions("torch", "transformers", "peft"),
     shell:

@@ -24,7 +24,7 @@ rule update:
         runtime=60,
         gpu=study.model.gpus,
     params:
-        options=lambda wildcards: study.update_options(wildcards.trained),
+        options=lambda wildcards: options.update(wildcards.trained),
         code=code_digest("workflow/scripts/update.py"),
         versions=versions("torch", "transformers", "peft"),
     shell:

@@ -1,0 +1,155 @@
+"""What each job is told: its slice of the study as canonical JSON, which Snakemake compares to see whether it changed.
+
+A job's parameters hold exactly what its result depends on beside its input files, so that a change elsewhere in the
+study does not run it again.
+"""
+
+import json
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from vegflow.candidates.prompt import load_template, prompt_text
+from vegflow.config.study import policy_reference
+from vegflow.errors import ConfigError
+from vegflow.plan import Study
+from vegflow.tasks.catalogue import builtin_tasks, task_operations
+
+REPORTED_VERSIONS = ("vegflow", "torch", "transformers", "peft", "snakemake")
+TRAJECTORY_FACTS = ("seeds", "steps", "group_size", "start", "objective", "learning_rate")
+
+
+class JobOptions:
+    """Parameters of every kind of job of a study."""
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+        self.config = study.config
+        self.model = study.model
+
+    def build(self) -> str:
+        """Parameters of the building of a model, as canonical JSON; every built-in task is a lesson."""
+        if self.model.build is None:
+            return _json()
+        template = load_template(self.study.root / "resources" / "prompts" / f"{self.model.prompt}.yaml")
+        tasks, operations = builtin_tasks("cpu"), task_operations()
+        learnt = self.model.build.tasks or tuple(tasks)
+        if unknown := [task_id for task_id in learnt if task_id not in tasks]:
+            raise ConfigError(f"model {self.config.model}: build.tasks: there is no built-in task '{unknown[0]}'")
+        return _json(
+            build=self.model.build.model_dump(),
+            prompts={task_id: prompt_text(template, tasks[task_id]) for task_id in learnt},
+            operations={task_id: operations[task_id] for task_id in learnt},
+        )
+
+    def sample(self, cell: str) -> str:
+        """Parameters of a sampling job, as canonical JSON."""
+        return _json(
+            cell=asdict(self.study.cells[cell]),
+            sampling=self.config.sampling.model_dump(),
+            model=self._model(),
+            tasks=self._tasks(self.study.cells[cell].tasks),
+        )
+
+    def evaluate(self, cell: str) -> str:
+        """Parameters of an evaluation job, as canonical JSON."""
+        return _json(
+            evaluation=self.config.evaluation.model_dump(),
+            scaffold=self.config.sampling.scaffold,
+            tasks=self._tasks(self.study.cells[cell].tasks),
+        )
+
+    def update(self, policy: str) -> str:
+        """Parameters of an update job, as canonical JSON."""
+        name, seed, step = self.study.policies[policy]
+        update = self.config.trajectories[name].update()
+        place = {"trajectory": name, "seed": seed, "step": step}
+        return _json(place=place, update=update.model_dump(), model=self._model())
+
+    def rescore(self, policy: str) -> str:
+        """Parameters of a rescoring job, as canonical JSON."""
+        return _json(policy=policy, model=self._model())
+
+    def select(self) -> str:
+        """Parameters of selection, as canonical JSON."""
+        return _json(**self.config.statistics.selection().model_dump())
+
+    def analyse(self) -> str:
+        """Parameters of the statistics, as canonical JSON."""
+        return _json(facts=self._facts(), statistics=self.config.statistics.model_dump())
+
+    def draw(self) -> str:
+        """Parameters of the figures, as canonical JSON."""
+        return _json(**self._facts())
+
+    def render(self) -> str:
+        """Parameters of the report, as canonical JSON."""
+        return _json(facts=self._facts(), about=self._about())
+
+    # ---- slices ---------------------------------------------------------------------------------------------------
+
+    def _model(self) -> dict[str, Any]:
+        """How the base model is loaded and spoken to."""
+        keep = ("revision", "dtype", "prompt", "lora_targets")
+        return {"location": self.study.model_location, **{key: getattr(self.model, key) for key in keep}}
+
+    def _tasks(self, tasks: tuple[str, ...]) -> dict[str, Any]:
+        """Where the tasks come from, and the revision of each: another reference is other work."""
+        source = self.config.tasks.model_dump(exclude={"sets"})
+        return {**source, "revisions": {task: self.study.tasks[task].revision for task in tasks}}
+
+    def _facts(self) -> dict[str, Any]:
+        """What the study holds, as the analysis needs to know it."""
+        sample_sets = {
+            name: {
+                "k": samples.k,
+                "seeds": samples.seeds,
+                "tasks": self.study.named_batches(name),
+                "policy": samples.policy,
+            }
+            for name, samples in self.config.sample_sets.items()
+        }
+        trajectories = {
+            name: {
+                **{key: getattr(trajectory, key) for key in TRAJECTORY_FACTS},
+                "tasks": self.study.trajectory_tasks(name),
+            }
+            for name, trajectory in self.config.trajectories.items()
+        }
+        probes = {
+            name: {
+                "sample_set": probe.rollouts,
+                "seeds": probe.seeds or self.config.sample_sets[probe.rollouts].seeds,
+                "trajectory": reference[0],
+            }
+            for name, probe in self.config.probes.items()
+            if (reference := policy_reference(probe.policies))
+        }
+        comparison = self.config.comparison and self.config.comparison.model_dump()
+        return {
+            "sample_sets": sample_sets,
+            "trajectories": trajectories,
+            "probes": probes,
+            "comparison": comparison,
+        }
+
+    def _about(self) -> dict[str, Any]:
+        """The run in words, for the head of the report."""
+        config, evaluation, sampling = self.config, self.config.evaluation, self.config.sampling
+        source = "built-in catalogue" if config.tasks.source == "builtin" else config.tasks.path or "KernelBench"
+        return {
+            "title": f"vegflow study: {config.study}",
+            "model": self.model.description or config.model,
+            "tasks": f"KernelBench level 1 ({source}), size {config.tasks.size}",
+            "sampling": f"temperature {sampling.temperature}, at most {sampling.max_tokens} tokens",
+            "evaluation": f"{evaluation.correctness_trials} correctness trials on fresh inputs, "
+            f"{evaluation.timing_trials} interleaved pairs of timings, one at a time",
+            "versions": {name: metadata.version(name) for name in REPORTED_VERSIONS},
+            "command": "snakemake --cores all"
+            + ("" if Path(self.study.where).name == "config.yaml" else f" --configfile {self.study.where}"),
+        }
+
+
+def _json(**parts: Any) -> str:
+    return json.dumps(parts, sort_keys=True)
