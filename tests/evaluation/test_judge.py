@@ -227,3 +227,26 @@ def test_two_jobs_that_want_one_verdict_judge_once(tmp_path, spawned):
         assert other.wait(60) == 0
     kept = [json.loads(file.read_text())["verdict"]["speedup"] for file in tmp_path.rglob("*.json")]
     assert sorted(v.speedup for v in here) == sorted(kept)
+
+
+def test_a_mistake_of_our_own_is_tried_again_and_ends_no_job(monkeypatch, tmp_path):
+    from vegflow.evaluation import judge as room
+
+    real, calls = room.measure, []
+
+    def fails_first(*arguments):
+        calls.append(1)
+        if len(calls) == 1:
+            raise ZeroDivisionError("ours")
+        return real(*arguments)
+
+    monkeypatch.setattr(room, "measure", fails_first)
+    assert [v.status for v in judge(HONEST, HONEST + "#2")] == ["correct", "correct"]
+
+    def fails(*arguments):
+        raise ZeroDivisionError("ours")
+
+    monkeypatch.setattr(room, "measure", fails)
+    (verdict,) = judge(HONEST, store=tmp_path)
+    assert (verdict.status, verdict.reason, verdict.speedup) == ("evaluator_error", "ZeroDivisionError: ours", 0.0)
+    assert not list(tmp_path.rglob("*.json"))

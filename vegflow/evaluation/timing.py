@@ -24,6 +24,7 @@ LEAST_SHARE = 0.05  # of a measured block that must remain after the messages' o
 SLOWER = 1.1  # times the reference's slowest writing
 LIE = 2.0  # times what its clock says, and
 LIE_S = 200e-6  # seconds more
+FEWEST_PAIRS = 3
 
 
 @dataclass(frozen=True)
@@ -89,12 +90,28 @@ def measure(
             check(theirs[-1], items)
             if not reference_first:
                 ours.append(reference.run(items))
-    ours, theirs, pairs = ours[1:], theirs[1:], pairs[1:]
+    ours, theirs, pairs = ticking(ours[1:], theirs[1:], pairs[1:])
     overhead_s = statistics.median(block.call_s for block in empty)
     refuse_lies(theirs, overhead_s)
     late_s = charge(ours, theirs)
     counts = [len(items) for items in pairs]
     return summarise(_per_call(ours, counts, overhead_s), _per_call(theirs, counts, overhead_s - late_s))
+
+
+def ticking(
+    ours: Sequence[Block], theirs: Sequence[Block], pairs: Sequence[list[Item]]
+) -> tuple[list[Block], list[Block], list[list[Item]]]:
+    """The pairs during which the clock went on; Fault `evaluator_error` if they are too few for an interval.
+
+    On a busy machine the kernel's account of a process can have not moved at all (seen once, in a test under
+    load). No ratio can be made of such a pair, and it is nobody's merit.
+    """
+    whole = [
+        triple for triple in zip(ours, theirs, pairs, strict=True) if triple[0].call_s > 0 and triple[1].call_s > 0
+    ]
+    if len(whole) < max(FEWEST_PAIRS, len(pairs) // 2):
+        raise Fault("evaluator_error", f"the clock stood still in {len(pairs) - len(whole)} of {len(pairs)} pairs")
+    return [t[0] for t in whole], [t[1] for t in whole], [t[2] for t in whole]
 
 
 def _per_call(blocks: Sequence[Block], counts: Sequence[int], overhead_s: float) -> list[float]:
