@@ -161,8 +161,6 @@ class _Run:
             error = fault.max_abs_err
             verdict = Verdict(fault.status, fault.reason, max_abs_err=error if error and math.isfinite(error) else None)
         except Exception as error:  # a mistake of ours must neither end the job nor count against the candidate
-            discard_zygote(self.device)
-            worker = None
             verdict = Verdict("evaluator_error", f"{type(error).__name__}: {error}")
         finally:
             if worker is not None:
