@@ -22,7 +22,7 @@ from vegflow.tasks.task import Task
 
 INIT_SEED = 42  # KernelBench seeds with it before each constructor, so that both models get the same weights
 LARGEST_ARENA = 256 << 20
-LARGEST_POOL = 2 << 30
+LARGEST_POOL = 512 << 20
 MOST_CALLS = 64
 PATIENCE_S = 300.0
 

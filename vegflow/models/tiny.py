@@ -148,7 +148,8 @@ def _train(
 def _optimizers(model: nn.Module, config: BuildConfig, steps: int) -> tuple[list[Any], list[Any]]:
     """Muon for the matrices inside the network, AdamW for embeddings and norms, and their schedules.
 
-    Muon (Jordan et al. 2024; torch's own) reaches in 20 passes what AdamW alone does not in 40: measured on this corpus.
+    Muon (Jordan et al. 2024; torch's own) reaches 2.7 nats per completion in 20 passes of this corpus, AdamW alone 7.2 at
+    like cost (docs/performance.md).
     """
     inner = {name for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name}
     matrices = [p for name, p in model.named_parameters() if name in inner]
