@@ -12,7 +12,6 @@ from typing import Any
 
 from vegflow.candidates.prompt import load_template, prompt_text
 from vegflow.config.study import policy_reference
-from vegflow.errors import ConfigError
 from vegflow.plan import Study
 from vegflow.tasks.catalogue import builtin_tasks, task_operations
 
@@ -35,8 +34,6 @@ class JobOptions:
         template = load_template(self.study.root / "resources" / "prompts" / f"{self.model.prompt}.yaml")
         tasks, operations = builtin_tasks("cpu"), task_operations()
         learnt = self.model.build.tasks or tuple(tasks)
-        if unknown := [task_id for task_id in learnt if task_id not in tasks]:
-            raise ConfigError(f"model {self.config.model}: build.tasks: there is no built-in task '{unknown[0]}'")
         return _json(
             build=self.model.build.model_dump(),
             prompts={task_id: prompt_text(template, tasks[task_id]) for task_id in learnt},

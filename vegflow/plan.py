@@ -16,6 +16,7 @@ from vegflow.config.model import ModelConfig, load_model_config
 from vegflow.config.selection import default_strategies
 from vegflow.config.study import StudyConfig, parse_study, policy_reference
 from vegflow.errors import ConfigError
+from vegflow.tasks.catalogue import builtin_tasks
 from vegflow.tasks.load import load_tasks, task_sets
 from vegflow.tasks.task import Task
 
@@ -50,9 +51,24 @@ class Study:
         self.where = where
         self.model: ModelConfig = load_model_config(self.config.model, root)
         self.results = f"results/{self.config.study}"
+        self._check_model()
         self._sets = task_sets(self.config.tasks)
         self.tasks: dict[str, Task] = load_tasks(self.config.tasks, self._used_tasks())
         self.cells: dict[str, Cell] = {cell.name: cell for cell in [*self._step_cells(), *self._sample_cells()]}
+
+    def _check_model(self) -> None:
+        """Raise ConfigError if the model's file cannot be used in this study."""
+        build, place = self.model.build, f"model {self.config.model}"
+        if self.config.sampling.scaffold == "full" and self.prompt == "compact":
+            raise ConfigError(
+                f"{self.where}: sampling.scaffold: 'full' needs a chat prompt; the compact one asks for a body"
+            )
+        if self.model.path and not (Path(self.model.path).expanduser() / "config.json").exists():
+            raise ConfigError(f"{place}: {self.model.path} holds no config.json; is the path right?")
+        if build and not (self.root / "resources" / "corpus" / f"{build.corpus}.yaml").exists():
+            raise ConfigError(f"{place}: build.corpus: there is no resources/corpus/{build.corpus}.yaml")
+        if build and (unknown := set(build.tasks or ()) - builtin_tasks("cpu").keys()):
+            raise ConfigError(f"{place}: build.tasks: there is no built-in task '{min(unknown)}'")
 
     # ---- tasks -------------------------------------------------------------------------------------------------
 
@@ -201,15 +217,9 @@ class Study:
 
     @property
     def model_files(self) -> list[str]:
-        """Files of the base model that jobs depend on; none for one on the hub, pinned by its revision.
-
-        Raises ConfigError if a local folder is not a model.
-        """
+        """Files of the base model that jobs depend on; none for one on the hub, pinned by its revision."""
         if self.model.path:
-            folder = Path(self.model.path).expanduser()
-            if not (folder / "config.json").exists():
-                raise ConfigError(f"model {self.config.model}: {folder} holds no config.json; is the path right?")
-            return [str(folder / "config.json")]
+            return [str(Path(self.model.path).expanduser() / "config.json")]
         return [f"{self.built_model}/{name}" for name in MODEL_FILES] if self.model.build else []
 
     @property

@@ -1,0 +1,51 @@
+"""A model's file: what it must say, and what is found out before any job."""
+
+import pytest
+
+from tests.config.test_study import GOOD, changed
+from vegflow.errors import ConfigError
+from vegflow.plan import Study
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{}", "say where the model is: one of path, hub or build"),
+        ("hub: a/b", "hub needs revision, the commit to use"),
+        ("path: nowhere/at/all", "nowhere/at/all holds no config.json; is the path right?"),
+        ("paht: x", "paht: unknown key"),
+        ("build: {corpus: level9}", "build.corpus: there is no resources/corpus/level9.yaml"),
+        ("build: {corpus: level1, tasks: [L1/900]}", "build.tasks: there is no built-in task 'L1/900'"),
+        ("build: {corpus: level1, layers: 0}", "build.layers: input should be greater than or equal to 1"),
+    ],
+)
+def test_a_model_that_cannot_be_used_is_one_sentence(root, tmp_path, text, message):
+    file = tmp_path / "mine.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        Study(changed(("model",), str(file)), root)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_local_folder_is_the_model_and_needs_no_build(root, tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"path: {tmp_path}")
+    study = Study(changed(("model",), str(file)), root)
+    assert study.model_location == str(tmp_path)
+    assert study.model_files == [str(tmp_path / "config.json")]
+
+
+def test_a_model_on_the_hub_is_pinned_and_has_no_files(root, tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("hub: a/b\nrevision: c0ffee")
+    study = Study(changed(("model",), str(file)), root)
+    assert study.model_files == []
+    assert study.model_location == "a/b"
+
+
+def test_the_full_scaffold_needs_a_chat_prompt(root):
+    with pytest.raises(ConfigError, match=r"sampling\.scaffold: 'full' needs a chat prompt"):
+        Study(changed(("sampling",), {"scaffold": "full"}), root)
+    assert Study(GOOD, root).prompt == "compact"
