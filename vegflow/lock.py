@@ -2,7 +2,8 @@
 
 Snakemake's own lock files do not say who holds them, so that after a SIGKILL the next run would stop and ask for
 `--unlock`. Every run here also holds a shared lock that the kernel drops with the process; whoever can have it alone is
-alone.
+alone. On a file system whose `flock` does not reach other machines, runs on those are not seen: start one study in one
+folder from one machine, as Snakemake asks anyway.
 """
 
 import fcntl

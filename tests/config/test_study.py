@@ -145,11 +145,6 @@ def test_equal_settings_have_equal_text():
     assert parse_study(written).sampling.canonical() == parse_study(GOOD).sampling.canonical()
 
 
-def test_canonical_text_is_read_back():
-    block = parse_study(GOOD).trajectories["ttt"].update()
-    assert type(block).parse(block.canonical()) == block
-
-
 @pytest.mark.parametrize(
     ("text", "expected"), [("base", None), ("rlvr@last", ("rlvr", "last")), ("a_1@12", ("a_1", "12"))]
 )

@@ -1,7 +1,5 @@
 """The base of every configuration block: frozen, no unknown keys, one canonical JSON form."""
 
-from typing import Self
-
 from pydantic import BaseModel, ConfigDict
 
 
@@ -13,8 +11,3 @@ class Block(BaseModel):
     def canonical(self) -> str:
         """The block as JSON with every default filled in: what rules carry as a parameter."""
         return self.model_dump_json()
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """The block that `canonical` wrote."""
-        return cls.model_validate_json(text)
