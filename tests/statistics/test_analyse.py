@@ -220,7 +220,7 @@ def test_wrong_settings_are_refused(settings, message):
 def test_default_strategies_are_written_out():
     assert AnalysisConfig() == AnalysisConfig(strategies=AnalysisConfig().strategies)
     assert "surprisal-guided-top5" in AnalysisConfig(top_m=5).strategies
-    assert AnalysisConfig.parse(AnalysisConfig().canonical()) == AnalysisConfig()
+    assert AnalysisConfig.model_validate_json(AnalysisConfig().canonical()) == AnalysisConfig()
 
 
 def test_facts_that_name_what_is_not_there_are_refused():

@@ -79,7 +79,7 @@ def test_every_task_of_every_set_is_in_the_catalogue():
 
 def test_a_configuration_survives_its_canonical_form(kernelbench: TasksConfig):
     for config in (TasksConfig(sets={"mine": ["L1/1"]}), kernelbench):
-        assert TasksConfig.parse(config.canonical()) == config
+        assert TasksConfig.model_validate_json(config.canonical()) == config
 
 
 @pytest.mark.parametrize(
