@@ -116,3 +116,50 @@ def test_extraction_is_idempotent(text):
     found = extract_body(text, ARGUMENTS)
     if found.code is not None:
         assert extract_body(found.code, ARGUMENTS).code is not None
+
+
+C = "#include <math.h>\nint forward(const vegflow_tensor *x, int n, vegflow_tensor *y, int m) { return 0; }\n"
+KERNEL = '// launch f<<<1, 1>>>()\nextern "C" __global__ void f() {}\n'
+MODULE = "class ModelNew:\n    pass"
+
+
+@pytest.mark.parametrize(
+    ("completion", "code", "language"),
+    [
+        (f"Like this:\n```c\n{C}```\nDone.", C, "c"),
+        (f"```cpp\n\n{C}", C, "cpp"),
+        (f"```c++\r\n{C}```".replace("\n", "\r\n"), C, "cpp"),
+        (f"```cuda\n{KERNEL}```", KERNEL, "cuda"),
+        (f"```python\n{MODULE}\n```\n```c\n{C}```", MODULE, "python"),
+        (f"```python\nimport triton\n{MODULE}\n```", f"import triton\n{MODULE}", "triton"),
+        (MODULE, MODULE, "python"),
+    ],
+)
+def test_a_fence_says_the_language(completion, code, language):
+    found = assemble(completion, TASK, "full")
+    assert (found.code, found.language) == (code, language)
+    (candidate,) = candidates_of([{"task_id": TASK.id, "completion": completion}], {TASK.id: TASK}, "full")
+    assert (candidate.program, candidate.language) == (code, language)
+
+
+@pytest.mark.parametrize(
+    ("completion", "reason"),
+    [
+        ("```c\n\n```", "empty"),
+        ("```c\nint x;\n```", "no function forward"),
+        ("```cuda\nint forward;\n```", "no __global__ kernel"),
+        (f"```c\n{C}\0```", "null bytes"),
+        (f"```c\n// \ud800\n{C}```", "surrogates"),
+        (f"```\n{C}```", ""),
+    ],
+)
+def test_what_is_no_source_gets_a_reason(completion, reason):
+    found = assemble(completion, TASK, "full")
+    assert found.code is None
+    assert found.reason
+    assert reason in found.reason
+
+
+def test_the_body_scaffold_knows_python_only():
+    assert assemble("```c\nreturn A\n```", TASK, "body").language == "python"
+    assert assemble("```c\nreturn A\n```", TASK, "body").code.endswith("return A\n")

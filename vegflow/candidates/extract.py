@@ -6,7 +6,9 @@ import textwrap
 import warnings
 from dataclasses import dataclass
 
-FENCE = re.compile(r"```[^\n`]*\n(.*?)(?:```|\Z)", re.DOTALL)
+from vegflow.evaluation.languages import compiled, fence_language, python_language
+
+FENCE = re.compile(r"```([^\n`]*)\n(.*?)(?:```|\Z)", re.DOTALL)
 STOPS_BODY = re.compile(r"^(?:class |def |if __name__|@|```|#)", re.MULTILINE)
 
 
@@ -16,6 +18,8 @@ class Extraction:
 
     code: str | None
     reason: str = ""
+    language: str = "python"
+    """A name in `evaluation.languages.LANGUAGES`."""
 
 
 def extract_body(completion: str, arguments: tuple[str, ...]) -> Extraction:
@@ -36,6 +40,16 @@ def extract_body(completion: str, arguments: tuple[str, ...]) -> Extraction:
     return Extraction(None, reason)
 
 
+def extract_program(completion: str) -> Extraction:
+    """A whole program: a Python module that defines `ModelNew`, or a first fenced block of C, C++ or CUDA as it stands."""
+    match = FENCE.search(completion)
+    language = fence_language(match[1]) if match else "python"
+    if match and compiled(language):
+        return _source(match[2], language)
+    found = extract_module(completion)
+    return found if found.code is None else Extraction(found.code, language=python_language(found.code))
+
+
 def extract_module(completion: str) -> Extraction:
     """A whole module that defines `ModelNew`."""
     text = textwrap.dedent(_unfence(completion))
@@ -51,7 +65,23 @@ def extract_module(completion: str) -> Extraction:
 
 def _unfence(completion: str) -> str:
     match = FENCE.search(completion)
-    return match[1] if match else completion
+    return match[2] if match else completion
+
+
+def _source(text: str, language: str) -> Extraction:
+    """The text of a compiled language, if it is one that a compiler could be given."""
+    text = text.replace("\r\n", "\n").strip("\n").rstrip()
+    wanted = "__global__" if language == "cuda" else "forward"
+    reason = ""
+    if not text.strip():
+        reason = "empty completion"
+    elif "\0" in text:
+        reason = "the program contains null bytes"
+    elif any("\ud800" <= character <= "\udfff" for character in text):
+        reason = "the program contains surrogates, which are no text"
+    elif wanted not in text:
+        reason = f"no function {wanted}" if language != "cuda" else "no __global__ kernel"
+    return Extraction(None if reason else f"{text}\n", reason, language)
 
 
 def _bodies(text: str) -> list[str]:

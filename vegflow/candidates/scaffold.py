@@ -1,10 +1,10 @@
-"""From extracted code to a candidate program: a module that defines `ModelNew`."""
+"""From extracted code to a candidate program: a module that defines `ModelNew`, or a source of a compiled language."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vegflow.candidates.extract import Extraction, extract_body, extract_module
+from vegflow.candidates.extract import Extraction, extract_body, extract_program
 from vegflow.evaluation.candidate import Candidate
 from vegflow.tasks.task import Task
 
@@ -13,10 +13,10 @@ def assemble(completion: str, task: Task, scaffold: str) -> Extraction:
     """The candidate program in a completion, or the reason why there is none.
 
     `body`: the task's reference (for the constructor and its weights), then `class ModelNew(Model)` with the body as
-    its `forward`. `full`: the model's own module.
+    its `forward`. `full`: the model's own program, whose language its fence says.
     """
     if scaffold == "full":
-        return extract_module(completion)
+        return extract_program(completion)
     body = extract_body(completion, task.arguments)
     if body.code is None:
         return body
@@ -31,5 +31,5 @@ def candidates_of(rollouts: Sequence[Mapping[str, Any]], tasks: Mapping[str, Tas
         key = (row["task_id"], row["completion"])
         if key not in done:
             found = assemble(row["completion"], tasks[row["task_id"]], scaffold)
-            done[key] = Candidate(row["task_id"], found.code, found.reason)
+            done[key] = Candidate(row["task_id"], found.code, found.reason, found.language)
     return [done[row["task_id"], row["completion"]] for row in rollouts]
