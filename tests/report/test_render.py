@@ -86,6 +86,15 @@ def test_it_holds_every_figure_claim_task_and_caveat(html):
     assert "nan" not in re.findall(r"\bnan\b", text)
 
 
+def test_a_task_without_headroom_is_marked_wherever_its_results_stand(html):
+    text = " ".join(" ".join(read(html).text).split())
+    assert "L1/4 † " in text
+    assert "L1/5 †" not in text
+    assert "† headroom below 1.25×: fast_1 there is noise" in text
+    assert html.count("<span>headroom below 1.25×: fast_1 there is noise</span>") == 1
+    assert "1.10×" in text
+
+
 def test_the_same_input_gives_the_same_page(html):
     study, tables = default()
     assert html == render(tables, figures(tables, study.facts), study.facts, ABOUT, load_caveats(CAVEATS))

@@ -41,6 +41,28 @@ def test_shards_read_back_give_the_same_samples(tmp_path):
     assert join_samples(rollouts, evaluations).equals(join_samples(study.rollouts, study.evaluations))
 
 
+def test_a_tasks_headroom_is_the_median_of_its_timed_evaluations_and_below_1_25_it_is_marked():
+    study, tables = default()
+    found = {row["task_id"]: row for row in frame(tables, "headroom").to_dicts()}
+    assert {task for task, row in found.items() if row["noise"]} == {"L1/4"}
+    assert found["L1/5"]["headroom"] == 1.3
+    timed = study.evaluations.filter((pl.col("task_id") == "L1/4") & pl.col("correct"))
+    assert found["L1/4"] == {
+        "task_id": "L1/4",
+        "n": timed.height,
+        "reference_us": 100.0,
+        "headroom": 1.1,
+        "noise": True,
+    }
+
+
+def test_a_task_without_a_timed_evaluation_has_no_headroom():
+    study = make_study(n_tasks=2, k=4, group=2, steps=1, runs=(42,))
+    unknown = pl.when(pl.col("task_id") == "L1/5").then(None).otherwise(pl.col("headroom"))
+    study.evaluations = study.evaluations.with_columns(headroom=unknown)
+    assert frame(analysed(study), "headroom")["task_id"].to_list() == ["L1/4"]
+
+
 def test_pass_at_1_is_the_per_sample_rate_and_pass_at_k_is_any_of_k():
     _, tables = default()
     scaling = frame(tables, "scaling").filter((pl.col("metric") == "fast_1") & (pl.col("task_set") == "all"))

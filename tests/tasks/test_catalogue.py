@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from vegflow.errors import ConfigError
-from vegflow.tasks.catalogue import COLUMNS, RESOURCES, builtin_tasks
+from vegflow.tasks.catalogue import COLUMNS, RESOURCES, builtin_tasks, operation_of, task_operations
+from vegflow.tasks.task import Task
 
 OPERATIONS = """
 scale:
@@ -184,6 +185,21 @@ def test_the_catalogue_holds_the_hundred_problems_in_order(size: str):
         forward = next(n for n in ast.walk(ast.parse(task.source)) if getattr(n, "name", "") == "forward")
         assert tuple(parameter.arg for parameter in forward.args.args[1:]) == task.arguments
         assert task.description.endswith(".")
+
+
+@pytest.mark.parametrize("size", ["cpu", "paper"])
+def test_every_task_knows_its_operation_at_both_sizes(size: str):
+    assert {name: operation_of(task) for name, task in builtin_tasks(size).items()} == task_operations()
+
+
+def test_a_problem_is_known_by_its_number_name_and_arguments_whatever_its_program():
+    def named(number: str, name: str, *arguments: str) -> str | None:
+        return operation_of(Task(number, name, "", arguments, "a program"))
+
+    assert named("L1/19", "ReLU", "input") == "relu"
+    assert named("L1/20", "ReLU", "x") is None
+    assert named("L2/19", "ReLU", "x") is None
+    assert named("L1/19", "ReLU", "x", "y") is None
 
 
 def test_changing_the_result_does_not_change_the_catalogue():

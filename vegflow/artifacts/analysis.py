@@ -54,6 +54,16 @@ TASKS = pa.schema(
     ]
 )
 
+HEADROOM = pa.schema(
+    [
+        column("task_id", TEXT, "task"),
+        column("n", COUNT, "evaluations that were timed"),
+        column("reference_us", REAL, "median over them of the reference's time of one call, microseconds"),
+        column("headroom", REAL, "median over them of reference time / least time that the device allows"),
+        column("noise", TRUTH, "headroom below 1.25: fast_1 there is noise"),
+    ]
+)
+
 SCALING = pa.schema(
     [
         *_where(),
@@ -324,6 +334,7 @@ ANALYSIS_TABLES: dict[str, pa.Schema] = {
     "probe": PROBE,
     "tasks": TASKS,
     "statuses": STATUSES,
+    "headroom": HEADROOM,
     "budget": BUDGET,
     "candidates": CANDIDATES,
     "paper": PAPER,

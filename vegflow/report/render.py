@@ -21,7 +21,7 @@ from vegflow.config.block import Block
 from vegflow.config.errors import sentences
 from vegflow.config.report import ReportFacts
 from vegflow.errors import ConfigError
-from vegflow.report.study_tables import differences
+from vegflow.report.study_tables import MARK_NOTE, differences, noisy_tasks
 from vegflow.report.tables import views
 from vegflow.report.text import in_unit, interval, natural, number, ratio, share
 
@@ -114,7 +114,7 @@ def render(
         check=next((row for row in frames["self_check"].to_dicts() if row["task_id"] == "all"), None),
         figures=[_figure(name, spec) for name, spec in figures.items()],
         views=views(frames, facts),
-        tasks=_tasks(frames["candidates"], frames["tasks"]),
+        tasks=_tasks(frames["candidates"], frames["tasks"], noisy_tasks(frames)),
         caveats=[c for c in caveats if any(frames[t].height for t in c.needs if t in frames)],
         library=vl_convert.javascript_bundle(vl_version=VEGA_LITE).replace("</script", "<\\/script"),
     )
@@ -136,7 +136,7 @@ def _figure(name: str, spec: dict[str, Any]) -> dict[str, str]:
     return {"name": name, "title": title, "note": note, "spec": json.dumps(spec).replace("</", "<\\/")}
 
 
-def _tasks(candidates: pl.DataFrame, tasks: pl.DataFrame) -> list[dict[str, Any]]:
+def _tasks(candidates: pl.DataFrame, tasks: pl.DataFrame, noise: frozenset[str]) -> list[dict[str, Any]]:
     """Each task of each sample set with its distinct programs, the commonest first."""
     found = []
     pooled = tasks.filter(pl.col("step").is_null()).group_by("source", "task_id")
@@ -155,6 +155,7 @@ def _tasks(candidates: pl.DataFrame, tasks: pl.DataFrame) -> list[dict[str, Any]
                 "samples": rows[0]["of"],
                 "correct": rate["correct"],
                 "fast": rate["fast_1"],
+                "mark": MARK_NOTE if task in noise else "",
                 "best": max(row["speedup"] for row in rows) or None,
                 "omitted": len(rows) - len(shown),
                 "rows": [

@@ -10,6 +10,9 @@ from vegflow.config.report import ReportFacts
 from vegflow.report.text import natural, number, ratio, share
 from vegflow.report.view import Frames, View
 
+MARK = "†"
+MARK_NOTE = "headroom below 1.25×: fast_1 there is noise"
+
 
 def budget(tables: Frames, facts: StudyFacts) -> View:
     """Budget per arm (paper Table 7)."""
@@ -44,9 +47,10 @@ def task_rates(tables: Frames, facts: StudyFacts) -> View:
             pl.col("best_speedup").max(), pl.col("distinct_candidates").mean(),
         )
     )  # fmt: skip
+    noise = noisy_tasks(tables)
     rows = [
         [
-            r["source"], r["task_id"], number(r["n"]), share(r["correct"]), share(r["fast_1"]), share(r["any_fast_1"]),
+            r["source"], marked(r["task_id"], noise), number(r["n"]), share(r["correct"]), share(r["fast_1"]), share(r["any_fast_1"]),
             ratio(r["mean_speedup"]), ratio(r["best_speedup"]), number(r["distinct_candidates"]), number(r["nll_mean"]),
             number(r["nll_std"]), number(r["mean_tokens"]),
         ]
@@ -54,10 +58,36 @@ def task_rates(tables: Frames, facts: StudyFacts) -> View:
     ]  # fmt: skip
     return View(
         "tasks", "Samples of each task",
-        "Means over seeds. Any-of-K: share of seeds with a fast_1 sample. Speedups are of correct samples.",
+        "Means over seeds. Any-of-K: share of seeds with a fast_1 sample. Speedups are of correct samples."
+        + (f" {MARK} {MARK_NOTE}" if noise else ""),
         ["sample set", "task", "samples", "correct", "fast_1", "any of K", "mean speedup", "best", "distinct programs",
          "NLL", "sd of NLL", "tokens"], rows, 2,
     )  # fmt: skip
+
+
+def headroom(tables: Frames, facts: StudyFacts) -> View:
+    """How much faster than its reference each task could be made on this device."""
+    rows = [
+        [r["task_id"], MARK_NOTE if r["noise"] else "", number(r["n"]), number(r["reference_us"]), ratio(r["headroom"])]
+        for r in sorted(tables["headroom"].to_dicts(), key=lambda row: (row["headroom"], natural(row["task_id"])))
+    ]
+    return View(
+        "headroom", "Headroom of each task",
+        "The reference's time over the least time in which this device could move the bytes that any correct program must "
+        "move, and do the operations that it must do; medians over the timed evaluations. No program gains more. For "
+        "convolutions the least time is far below what is known to be possible, so a large headroom promises nothing.",
+        ["task", "", "evaluations", "reference, µs", "headroom"], rows, 2,
+    )  # fmt: skip
+
+
+def noisy_tasks(tables: Frames) -> frozenset[str]:
+    """Tasks in which fast_1 is noise."""
+    return frozenset(tables["headroom"].filter(pl.col("noise"))["task_id"])
+
+
+def marked(task: str, noise: frozenset[str]) -> str:
+    """The task's name, with a mark if it is among `noise`."""
+    return f"{task} {MARK}" if task in noise else task
 
 
 def statuses(tables: Frames, facts: StudyFacts) -> View:

@@ -20,6 +20,7 @@ VIEWS: tuple[Callable[[Frames, StudyFacts], View], ...] = (
     adaptation_tables.equivalent_k,
     adaptation_tables.probe,
     study_tables.task_rates,
+    study_tables.headroom,
     study_tables.statuses,
 )
 

@@ -15,6 +15,7 @@ from vegflow.statistics.adaptation import equivalents, self_check
 from vegflow.statistics.bootstrap import Resampling
 from vegflow.statistics.budget import budget, candidates
 from vegflow.statistics.claims import claims
+from vegflow.statistics.headroom import headroom
 from vegflow.statistics.measure import Study
 from vegflow.statistics.paper import PaperNumber
 from vegflow.statistics.probe import probe
@@ -61,6 +62,7 @@ def analyse(
         "probe": probe(samples, nll, facts, how),
         "tasks": tasks.to_dicts(),
         "statuses": statuses(every).to_dicts(),
+        "headroom": headroom(samples).to_dicts(),
         "budget": budget(every, updates, facts),
         "candidates": candidates(every, selections, facts).to_dicts(),
         "paper": [

@@ -14,7 +14,7 @@ ROLLOUT_COLUMNS = (
 )  # fmt: skip
 EVALUATION_COLUMNS = (
     "rollout_id", "candidate_sha256", "status", "reason", "correct", "fast_1", "fast", "speedup", "speedup_low",
-    "speedup_high", "evaluate_wall_s", "evaluate_cpu_s",
+    "speedup_high", "headroom", "reference_us", "evaluate_wall_s", "evaluate_cpu_s",
 )  # fmt: skip
 CELL = ["source", "seed", "step", "task_id"]
 

@@ -90,6 +90,26 @@ def task_operations(folder: Path = RESOURCES) -> dict[str, str]:
     return {f"L1/{row['id']}": row["operation"] for row in _rows(folder / "level1.csv")}
 
 
+def operation_of(task: Task, folder: Path = RESOURCES) -> str | None:
+    """The operation (an entry of `operations.yaml`) that a task computes; None if the catalogue does not know it.
+
+    KernelBench's own file of a problem computes the same operation as the catalogue's, at whatever shapes: it is
+    recognised by its number, name and number of arguments.
+    """
+    known = _problems(folder).get((task.id, task.name))
+    return known[0] if known and known[1] == len(task.arguments) else None
+
+
+@cache
+def _problems(folder: Path) -> Mapping[tuple[str, str], tuple[str, int]]:
+    """(id, name) of each built-in problem -> its operation, and how many arguments that takes."""
+    operations = _operations(folder / "operations.yaml")
+    return {
+        (f"L1/{row['id']}", row["name"]): (row["operation"], len(operations[row["operation"]].arguments))
+        for row in _rows(folder / "level1.csv")
+    }
+
+
 @cache
 def _tasks(size: Size, folder: Path) -> Mapping[str, Task]:
     if size not in get_args(Size):
