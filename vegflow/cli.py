@@ -1,5 +1,6 @@
-"""The command `vegflow`: look at a study before running it, and ask why a job would run.
+"""The command `vegflow`: judge a candidate, look at a study before running it, and ask why a job would run.
 
+vegflow evaluate FILE          judge a candidate, or a folder or table of them (`vegflow.standalone`)
 vegflow check [STUDY.yaml]     validate a study and say what it will take
 vegflow why [STUDY.yaml]       what `snakemake` would run now, and the cause of each chain
 """
@@ -19,20 +20,61 @@ from vegflow.plan import Study
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLLOWS = "Input files updated by another job"
+RAW = {"formatter_class": argparse.RawDescriptionHelpFormatter}
+
+
+EVALUATE = """\
+CANDIDATE is a file (.py, .c, .cpp, .cu), a folder of such files, or a Parquet table with the columns task_id and
+program (or completion), and possibly language and rollout_id. Without --task, a file names its task by L1_12 or 12_ at
+the start of its name (L1_12_mine.py, 12_mine.c), by folders (L1/12/mine.py, L1_12/mine.py, level1/12_mine.py), or as
+KernelBench's runs do (level_1_problem_12_sample_0_kernel.py).
+
+Exit status: 0 if every verdict is `correct`, 1 if one is not, 2 for bad usage or an evaluator_error."""
 
 
 def main() -> None:
-    """Run the command line; a VegflowError ends it with its message and status 1."""
-    parser = argparse.ArgumentParser(prog="vegflow", description=__doc__.split("\n")[0])
-    commands = parser.add_subparsers(dest="command", required=True)
-    for name, text in (("check", "validate a study"), ("why", "say what would run, and why")):
-        command = commands.add_parser(name, help=text)
-        command.add_argument("study", nargs="?", default="config.yaml", help="the study's file (default: config.yaml)")
-    args = parser.parse_args()
+    """Run the command line; a VegflowError ends it with its message and status 1 (2 for `evaluate`)."""
+    args = parser().parse_args()
+    if args.command == "evaluate":
+        from vegflow.standalone.command import run  # imports torch, which a look at a study does without
+
+        sys.exit(run(args))
     try:
         print(check(args.study) if args.command == "check" else why(args.study))
     except VegflowError as error:
         sys.exit(f"vegflow: {error}")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of every command."""
+    top = argparse.ArgumentParser(prog="vegflow", description=__doc__.split("\n")[0])
+    commands = top.add_subparsers(dest="command", required=True)
+    _add_evaluate(commands.add_parser("evaluate", help="judge a candidate, or many", epilog=EVALUATE, **RAW))
+    for name, text in (("check", "validate a study"), ("why", "say what would run, and why")):
+        command = commands.add_parser(name, help=text)
+        command.add_argument("study", nargs="?", default="config.yaml", help="the study's file (default: config.yaml)")
+    return top
+
+
+def _add_evaluate(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("candidate", metavar="CANDIDATE", help="a file, a folder of files, or a Parquet table")
+    add("--task", help="for all candidates: an id (L1/12, or 12 for one of level 1) or a KernelBench problem file")
+    add("--size", choices=("cpu", "paper"), default="cpu", help="shapes of the built-in tasks (default: cpu)")
+    add(
+        "--kernelbench", metavar="PATH", help="take ids from this checkout, Parquet file or hub data set of KernelBench"
+    )
+    add("--scaffold", choices=("full", "body"), help="a whole program or the body of a forward (default: by its looks)")
+    add("--protocol", choices=("fast", "full", "paper"), help="how much is tried and timed (default: fast)")
+    add("--reference", choices=("eager", "compile"), help="what is timed against (default: eager)")
+    add("--device", choices=("auto", "cpu", "cuda"), help="where candidates run (default: auto)")
+    add("--isolation", choices=("report", "strict"), help="strict: refuse to run with less than all layers")
+    add("--seed", type=int, help="of the inputs, for debugging (default: a secret one)")
+    add("--set", metavar="KEY=VALUE", action="append", default=[], help="any other key of a study's evaluation block")
+    add("--store", metavar="DIR", help="where verdicts are kept (default: in the user's cache)")
+    add("--no-store", action="store_true", help="keep no verdict and judge anew")
+    add("--output", metavar="FILE.parquet", help="write the verdicts as a table; needed for many candidates")
+    add("--json", action="store_true", help="print one JSON object")
 
 
 def check(path: str) -> str:

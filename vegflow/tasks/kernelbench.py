@@ -7,9 +7,11 @@ It knows their layouts and reads their source without ever running it; which tas
 import ast
 import re
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from vegflow.errors import ConfigError
+from vegflow.tasks.revisions import known_revision
 from vegflow.tasks.task import Task
 
 HUB_DATASET = "ScalingIntelligence/KernelBench"
@@ -17,6 +19,7 @@ COLUMNS = ("problem_id", "name", "code", "level")
 
 _HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _PROBLEM_FILE = re.compile(r"(\d+)_.+\.py")
+_LEVEL_FOLDER = re.compile(r"level(\d+)")
 
 
 def kernelbench_tasks(path: str | None, levels: Collection[int], revision: str | None = None) -> dict[str, Task]:
@@ -39,6 +42,27 @@ def kernelbench_tasks(path: str | None, levels: Collection[int], revision: str |
         if tasks.setdefault(task.id, task).source != code:
             raise ConfigError(f"{place} holds two different versions of {task.id}; keep one of them")
     return tasks
+
+
+def problem_task(file: Path) -> Task:
+    """One problem file as it is, as a task.
+
+    Its id is said by the folder and the name, as in `level1/12_Name.py`, or else by the table of known revisions; the id
+    of any other file is its name without the ending. Raises ConfigError if it is not readable or not in KernelBench's
+    format.
+    """
+    try:
+        code = file.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise ConfigError(f"{file}: there is no such file") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: not readable as text: {error}") from error
+    level, number = _LEVEL_FOLDER.fullmatch(file.resolve().parent.name), _PROBLEM_FILE.fullmatch(file.name)
+    if level and number:
+        return _task(int(level[1]), int(number[1]), file.stem, code, str(file))
+    task = _task(0, 0, file.stem, code, str(file))
+    known = known_revision(code)
+    return replace(task, id=known.task_id if known else file.stem)
 
 
 _Problem = tuple[int, int, str, str, str]
