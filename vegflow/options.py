@@ -140,8 +140,8 @@ class JobOptions:
             "model": self.model.description or config.model,
             "tasks": f"KernelBench level 1 ({source}), size {config.tasks.size}",
             "sampling": f"temperature {sampling.temperature}, at most {sampling.max_tokens} tokens",
-            "evaluation": f"{evaluation.correctness_trials} correctness trials on fresh inputs, "
-            f"{evaluation.timing_trials} interleaved pairs of timings, one at a time",
+            "evaluation": f"protocol {evaluation.protocol}: at least {evaluation.resolved.correctness_trials} fresh inputs "
+            f"of all kinds and shapes, at most {evaluation.resolved.most_pairs} interleaved pairs of timings a group",
             "versions": {name: metadata.version(name) for name in REPORTED_VERSIONS},
             "command": "snakemake --cores all"
             + ("" if Path(self.study.where).name == "config.yaml" else f" --configfile {self.study.where}"),

@@ -1,8 +1,12 @@
 """Small tasks and programs that the evaluator's tests share."""
 
+import json
 import os
 from pathlib import Path
+from typing import Any
 
+from vegflow.evaluation import ceilings
+from vegflow.evaluation.device import device_identity
 from vegflow.tasks.task import Task
 
 
@@ -33,6 +37,22 @@ HONEST = program("return x / (1 + torch.abs(x))")
 WASTEFUL = task(
     "T/2", "x, = arguments\nfor _ in range(6):\n    y = torch.exp(x).sin().cos()\nreturn y", "[torch.randn(64, 1024)]"
 )
+
+
+def set_ceilings(store: Path | None = None, bytes_per_s: float = 1e15) -> None:
+    """Take this CPU to be so fast, for judges that keep their verdicts in `store`: measuring it takes seconds."""
+    identity = device_identity("cpu")
+    found = ceilings.Measurement(
+        identity, ceilings.MOST_ROUNDS, {"65536": bytes_per_s}, {"float32": 1e3 * bytes_per_s}, {}
+    )
+    ceilings._known[identity, store] = found
+    ceilings._write(store, found)
+
+
+def kept(store: Path) -> dict[Path, dict[str, Any]]:
+    """The verdicts in a store, with what is written beside each."""
+    entries = {file: json.loads(file.read_text()) for file in store.rglob("*.json")}
+    return {file: entry for file, entry in entries.items() if "verdict" in entry}
 
 
 def workers_of(process: int) -> list[int]:

@@ -1,7 +1,7 @@
 """Every status, from a real candidate in a real child."""
 
 import pytest
-from small_programs import HONEST, SOFTSIGN, own_workers, program
+from small_programs import HONEST, SOFTSIGN, own_workers, program, set_ceilings
 
 from vegflow.config.evaluation import EvaluationConfig
 from vegflow.evaluation.candidate import Candidate
@@ -32,7 +32,7 @@ TABLE = {
     "endless sleep": (program("import time\ntime.sleep(1e6)"), "timeout", ""),
     "64 GB tensor": (program("return torch.empty(1 << 34)"), "out_of_memory", "allocate memory"),
     "64 GB list": (program("return [0] * (1 << 33)"), "out_of_memory", "MemoryError"),
-    "wrong shape": (program("return x[:2]"), "wrong_output", "shape [2, 1024], expected [64, 1024]"),
+    "wrong shape": (program("return x[:2]"), "wrong_output", "shape [2, "),
     "wrong dtype": (program("return (x / (1 + x.abs())).double()"), "wrong_output", "dtype float64"),
     "wrong values": (program("return x * 0"), "wrong_output", "out of tolerance"),
     "NaN": (program("return x * float('nan')"), "wrong_output", "NaN"),
@@ -48,7 +48,8 @@ TABLE = {
 @pytest.fixture(scope="module")
 def verdicts():
     candidates = [Candidate("T/1", text, "no code block" if text is None else "") for text, _, _ in TABLE.values()]
-    config = EvaluationConfig(timeout_s=2.0, timing_trials=3)
+    config = EvaluationConfig(device="cpu", timeout_s=2.0, timing_trials=3)
+    set_ceilings()
     return dict(zip(TABLE, evaluate_candidates(candidates, {"T/1": SOFTSIGN}, config), strict=True))
 
 

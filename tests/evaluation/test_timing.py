@@ -1,4 +1,4 @@
-"""What is made of measured blocks, without a clock: pairs that count, ratios, intervals."""
+"""What is made of measured blocks, without a clock: pairs that count, groups, ratios, and when it is enough."""
 
 import math
 
@@ -6,41 +6,142 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vegflow.evaluation.timing import median_interval, summarise, ticking
+from vegflow.config.evaluation import PROTOCOLS, EvaluationConfig
+from vegflow.evaluation.timing import LEAST_SHARE, LUCK, Group, _group, combine, enough, ticking
 from vegflow.evaluation.verdict import Fault
 from vegflow.evaluation.worker import Block
 
+FAST, FULL = PROTOCOLS["fast"], PROTOCOLS["full"]
+DELTA = 0.02
+
 
 def blocks(*seconds: float) -> list[Block]:
-    return [Block(call_s=s, write_s=0.0, wall_s=s, own_s=s, outputs=[]) for s in seconds]
+    return [Block(call_s=s, wall_s=s, own_s=s, outputs={}) for s in seconds]
+
+
+def group(*ratios: float) -> Group:
+    return Group([100.0 * ratio for ratio in ratios], [100.0] * len(ratios))
+
+
+def steady(ratio: float, pairs: int = 8, noise: float = 1e-4) -> Group:
+    """A group whose own interval is next to nothing."""
+    return group(*(ratio * math.exp(noise * (i - (pairs - 1) / 2)) for i in range(pairs)))
 
 
 def test_a_pair_in_which_a_clock_stood_still_does_not_count():
-    ours, theirs, pairs = ticking(blocks(1, 0, 3, 4, 5), blocks(1, 2, 3, 0, 5), [[]] * 5)
+    ours, theirs = ticking(blocks(1, 0, 3, 4, 5), blocks(1, 2, 3, 0, 5))
     assert [b.call_s for b in ours] == [1, 3, 5]
     assert [b.call_s for b in theirs] == [1, 3, 5]
-    assert len(pairs) == 3
 
 
 @pytest.mark.parametrize("ours", [(0, 0, 0, 0, 0), (1, 1, 0, 0, 0)])
 def test_too_few_pairs_are_the_evaluators_error(ours):
     with pytest.raises(Fault, match="the clock stood still in") as caught:
-        ticking(blocks(*ours), blocks(1, 1, 1, 1, 1), [[]] * 5)
+        ticking(blocks(*ours), blocks(1, 1, 1, 1, 1))
     assert caught.value.status == "evaluator_error"
 
 
-@given(st.lists(st.tuples(st.floats(1e-6, 1), st.floats(1e-6, 1)), min_size=3, max_size=25))
+def test_the_time_of_a_call_is_a_share_of_its_block_without_the_messages():
+    found = _group(blocks(11e-3, 21e-3, 11e-3), blocks(6e-3, 6e-3, 6e-3), 10, 1e-3)
+    assert found.reference_us == pytest.approx([1000, 2000, 1000])
+    assert found.runtime_us == pytest.approx([500, 500, 500])
+
+
+def test_something_of_a_block_is_left_however_cheap_its_messages_are():
+    found = _group(blocks(1e-3, 1e-3, 1e-3), blocks(0.1e-3, 0.1e-3, 0.1e-3), 1, 0.2e-3)
+    assert found.runtime_us == pytest.approx([LEAST_SHARE * 100] * 3)
+
+
+def test_waiting_is_part_of_every_call():
+    waiting = [Block(call_s=1e-3, wall_s=5e-3, own_s=1e-3, outputs={})] * 3
+    found = _group(blocks(1e-3, 1e-3, 1e-3), waiting, 2, 0.0)
+    assert found.runtime_us == pytest.approx([2500] * 3)
+
+
+times = st.floats(1e-6, 1)
+
+
+@given(st.lists(st.tuples(times, times), min_size=3, max_size=25))
 def test_the_speedup_lies_in_its_interval_and_swapping_sides_inverts_it(pairs):
-    ours, theirs = zip(*pairs, strict=True)
-    forward, backward = summarise(ours, theirs), summarise(theirs, ours)
-    assert forward.low <= forward.speedup * (1 + 1e-9)
-    assert forward.speedup <= forward.high * (1 + 1e-9)
+    ours, theirs = (list(side) for side in zip(*pairs, strict=True))
+    forward, backward = combine([Group(ours, theirs)]), combine([Group(theirs, ours)])
+    assert forward.low < forward.speedup < forward.high
     assert backward.speedup == pytest.approx(1 / forward.speedup)
     assert backward.low == pytest.approx(1 / forward.high)
+    assert backward.high == pytest.approx(1 / forward.low)
 
 
-@pytest.mark.parametrize(("n", "rank"), [(5, 0), (6, 0), (9, 1), (11, 1), (15, 3), (25, 7)])
-def test_the_interval_is_the_narrowest_pair_of_order_statistics_that_covers(n, rank):
-    assert median_interval([float(v) for v in range(n)]) == (rank, n - 1 - rank)
-    miss = 2 * sum(math.comb(n, i) for i in range(rank + 1)) / 2**n
-    assert miss <= 0.05 or n < 6
+def test_a_drift_common_to_both_cancels():
+    drift = [1.0, 2.0, 5.0, 0.5, 1.5]
+    timing = combine([Group([2 * d for d in drift], drift)])
+    assert timing.speedup == pytest.approx(2)
+    assert timing.low_here == pytest.approx(2)
+
+
+def test_luck_widens_even_a_group_without_noise():
+    one = combine([steady(1.03)])
+    assert one.speedup == pytest.approx(1.03)
+    assert one.low_here > 1 + DELTA > one.low
+    assert one.half_width == pytest.approx(2.576 * LUCK, rel=0.01)
+
+
+def test_groups_narrow_as_their_square_root():
+    widths = {n: combine([steady(1.5)] * n).half_width for n in (1, 4, 8, 16)}
+    for n, width in widths.items():
+        assert width == pytest.approx(widths[1] / math.sqrt(n))
+
+
+def test_the_speedup_is_the_mean_of_groups_and_not_of_pairs():
+    both = combine([steady(1.0, pairs=40), steady(1.21, pairs=8)])
+    assert both.speedup == pytest.approx(1.1)
+
+
+def test_all_pairs_of_all_groups_are_kept_in_order():
+    both = combine([group(1, 2, 3), group(4, 5, 6)])
+    assert both.reference_us == pytest.approx([100, 200, 300, 400, 500, 600])
+    assert both.runtime_us == [100.0] * 6
+
+
+def test_the_papers_speedup_is_that_of_the_first_five_times():
+    timing = combine([Group([3.0, 5.0, 4.0, 1.0, 9.0, 100.0], [2.0, 2.0, 1.0, 2.0, 8.0, 100.0])])
+    assert timing.paper_speedup == 4.0 / 2.0
+
+
+def test_what_is_not_fast_with_these_workers_ends_at_once():
+    assert enough(combine([steady(0.7)]), FAST, DELTA)
+    assert enough(combine([steady(1.0)]), FAST, DELTA)
+
+
+def test_fast_needs_the_allowance_for_luck():
+    near = combine([steady(1.05)])
+    assert not near.low > 1 + DELTA
+    assert not enough(near, FAST, DELTA)
+    assert enough(combine([steady(1.05)] * FAST.most_groups), FAST, DELTA)
+    clear = combine([steady(1.5)])
+    assert clear.low > 1 + DELTA
+    assert enough(clear, FAST, DELTA)
+
+
+def test_luck_on_one_side_does_not_make_fast():
+    """Workers that happen to be 5 % faster in one group and as much slower in the next."""
+    for groups in range(1, FAST.most_groups + 1):
+        lucky = combine([steady(1.05 if i % 2 == 0 else 1 / 1.05) for i in range(groups)])
+        assert not lucky.low > 1 + DELTA
+
+
+def test_a_small_gain_is_fast_after_several_groups():
+    needed = next(n for n in range(1, 20) if combine([steady(1.06)] * n).low > 1 + DELTA)
+    assert 2 <= needed <= FAST.most_groups
+
+
+def test_the_full_protocol_takes_its_groups_in_any_case():
+    assert not enough(combine([steady(3.0)] * (FULL.least_groups - 1)), FULL, DELTA)
+    assert not enough(combine([steady(0.3)] * (FULL.least_groups - 1)), FULL, DELTA)
+    assert enough(combine([steady(3.0)] * FULL.least_groups), FULL, DELTA)
+    assert combine([steady(1.0)] * FULL.least_groups).half_width < 0.025
+
+
+def test_the_papers_protocol_is_one_group():
+    protocol = EvaluationConfig(protocol="paper").resolved
+    assert (protocol.least_pairs, protocol.most_pairs, protocol.correctness_trials) == (5, 5, 5)
+    assert enough(combine([steady(1.05, pairs=5)]), protocol, DELTA)

@@ -1,6 +1,6 @@
 """A candidate: a program that claims to do what a task's reference does, faster.
 
-Knows its text and its digest; how the text was found in a completion is for the scaffold to say.
+Knows its text, its language and its digest; how the text was found in a completion is for the scaffold to say.
 """
 
 import hashlib
@@ -13,9 +13,12 @@ class Candidate:
 
     task_id: str
     program: str | None
-    """Full source defining `class ModelNew`; None if a completion held no program."""
+    """Full source: of a Python module that defines `class ModelNew`, or of one file of another language (see
+    `languages`); None if a completion held no program."""
     reason: str = ""
     """Why there is no program: the reason of the `parse_error` it then gets."""
+    language: str = "python"
+    """What it is written in: a name in `languages.LANGUAGES`."""
 
     @property
     def sha256(self) -> str | None:

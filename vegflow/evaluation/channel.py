@@ -35,14 +35,18 @@ def send(sock: socket.socket, message: dict[str, Any], fds: tuple[int, ...] = ()
 
 
 def receive(
-    sock: socket.socket, *, deadline: float | None = None, largest: int | None = None
+    sock: socket.socket,
+    *,
+    deadline: float | None = None,
+    largest: int | None = None,
+    descriptors: bool = False,
 ) -> tuple[dict[str, Any], list[int]]:
-    """The next message and the file descriptors that came with it.
+    """The next message and, with `descriptors`, the file descriptors that came with it.
 
-    `deadline` is on `time.monotonic()`'s clock. Raises ChannelClosedError, TimeoutError, or ChannelGarbledError if the bytes are
-    no JSON object or are more than `largest`.
+    Only who trusts the other end takes `descriptors`; for others, the judge above all, the kernel closes them.
+    `deadline` is on `time.monotonic()`'s clock. Raises ChannelClosedError, TimeoutError, or ChannelGarbledError if the bytes are no JSON object or are more than `largest`.
     """
-    header, fds = _exactly(sock, HEADER, deadline, with_fds=True)
+    header, fds = _exactly(sock, HEADER, deadline, with_fds=descriptors)
     length = int.from_bytes(header, "big")
     if largest is not None and length > largest:
         raise ChannelGarbledError(f"a message of {length} bytes")

@@ -1,4 +1,4 @@
-"""What a worker process may not do: limits, capabilities, file system (Landlock), system calls (seccomp), network.
+"""What a worker or a build may not do: limits, capabilities, file system (Landlock), system calls (seccomp), network.
 
 Knows Linux through ctypes and nothing of tasks; what a kernel lacks is reported layer by layer, never skipped in silence.
 """
@@ -10,28 +10,37 @@ import resource
 import signal
 import struct
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from vegflow.evaluation.syscalls import DENIED, NUMBERS, seccomp_program
 
 _libc = ctypes.CDLL(None, use_errno=True)
+_users_apart = False
+"""Whether this process, by `namespaces`, is in a user namespace of its own."""
 
 PR_SET_PDEATHSIG, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS, PR_SET_CHILD_SUBREAPER = 1, 22, 38, 36
 CLONE_NEWUTS, CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWNET = 0x04000000, 0x08000000, 0x10000000, 0x40000000
 LANDLOCK_CREATE, LANDLOCK_ADD, LANDLOCK_RESTRICT = 444, 445, 446
+LANDLOCK_EXECUTE, LANDLOCK_REFER = 1 << 0, 1 << 13
 LANDLOCK_WRITE_FILE, LANDLOCK_READ_FILE, LANDLOCK_READ_DIR, LANDLOCK_IOCTL_DEV = 1 << 1, 1 << 2, 1 << 3, 1 << 15
+PROC = ("/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/proc/sys/vm/overcommit_memory")
+"""What of /proc a program reads that minds its own business."""
+MOST_THREADS = 512
+"""Threads of all workers of one parent, where the kernel counts them: see `namespaces`."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one worker may take."""
+    """What one worker or one build may take."""
 
     address_space: int | None
     """Bytes beyond what its parent has; None on CUDA, whose driver reserves all address space."""
     cpu_s: int
-    """CPU seconds, all threads together."""
+    """CPU seconds of one process, all threads together."""
+    file_bytes: int = 0
+    """Largest file it may write; a worker writes none."""
 
 
 def _check(result: int, what: str) -> int:
@@ -60,18 +69,21 @@ def die_with_parent(parent: int) -> None:
 def namespaces(device: str) -> str:
     """Leave the network, the IPC objects and the host name of the machine; every later child inherits it.
 
-    Must run before any thread exists. Returns what came of it: "network ipc uts", or raises OSError.
+    Must run before any thread exists. Where it takes a user namespace, the kernel counts the workers' threads apart from
+    the user's others, and they can be limited. Returns what came of it: "network ipc uts", or raises OSError.
     """
     flags = CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS
     if _libc.unshare(flags) == 0:
         return "network ipc uts"
     if device == "cuda":  # the driver does not start in a user namespace
         raise OSError("not permitted without a user namespace, which CUDA does not bear")
+    global _users_apart
     uid, gid = os.getuid(), os.getgid()
     _check(_libc.unshare(CLONE_NEWUSER | flags), "unshare")
     Path("/proc/self/setgroups").write_text("deny")
     Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
     Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
+    _users_apart = True
     return "user network ipc uts"
 
 
@@ -81,7 +93,10 @@ def landlock_abi() -> int:
 
 
 def readable_paths() -> list[str]:
-    """What a candidate may read: the interpreter, its packages, system libraries; no home, no results, no /tmp."""
+    """What a candidate may read: the interpreter, its packages, system libraries; no home, no results, no /tmp.
+
+    Of /proc its own process, of /dev what everybody has.
+    """
     places = [
         sys.prefix,
         sys.base_prefix,
@@ -90,9 +105,14 @@ def readable_paths() -> list[str]:
         "/lib",
         "/lib64",
         "/etc/ld.so.cache",
-        "/proc",
-        "/sys",
-        "/dev",
+        *PROC,
+        "/sys/devices/system/cpu",
+        "/sys/devices/system/node",
+        "/sys/kernel/mm/transparent_hugepage",
+        "/dev/null",
+        "/dev/zero",
+        "/dev/random",
+        "/dev/urandom",
     ]
     return [place for place in dict.fromkeys(places) if place and place != "/" and os.path.exists(place)]
 
@@ -100,7 +120,51 @@ def readable_paths() -> list[str]:
 def landlock_ruleset(device: str, readable: Sequence[str]) -> int:
     """A file descriptor of a Landlock rule set: read `readable`, write no file, no TCP, no signal to others.
 
-    Made once by the parent of the workers; OSError if the kernel has no Landlock.
+    Made once by the parent of the workers, so it lets all of /proc be read, of which `confine` leaves a worker its own.
+    OSError if the kernel has no Landlock.
+    """
+    read = LANDLOCK_READ_FILE | LANDLOCK_READ_DIR
+    allowed = [(path, read) for path in (*readable, "/proc", *(("/sys",) if device == "cuda" else ()))]
+    devices = ["/dev/null"] + ([str(p) for p in Path("/dev").glob("nvidia*")] if device == "cuda" else [])
+    allowed += [(path, LANDLOCK_READ_FILE | LANDLOCK_WRITE_FILE | LANDLOCK_IOCTL_DEV) for path in devices]
+    if device == "cuda":  # cuInit names its threads through /proc
+        allowed.append(("/proc", read | LANDLOCK_WRITE_FILE))
+    return _landlock(allowed)
+
+
+def _own_ruleset(device: str) -> int:
+    """A second rule set for the process that calls: of /proc only what is its own; of the rest all that the first allows.
+
+    On CUDA, whose driver reads there, it may also read the rest of /proc.
+    """
+    rights = LANDLOCK_READ_FILE | LANDLOCK_READ_DIR | LANDLOCK_WRITE_FILE
+    allowed = [(f"/{name}", rights) for name in os.listdir("/") if name != "proc"]
+    allowed += [(path, rights & ~LANDLOCK_WRITE_FILE) for path in PROC if os.path.exists(path)]
+    allowed.append(("/proc/self", rights))
+    if device == "cuda":
+        allowed.append(("/proc", rights & ~LANDLOCK_WRITE_FILE))
+    # a file of /proc that nobody holds may be forgotten by the kernel, and comes back as another file, without a rule
+    for path in filter(os.path.exists, PROC):
+        os.open(path, os.O_PATH | os.O_CLOEXEC)
+    return _landlock([(path, access) for path, access in allowed if os.path.exists(path)], rights)
+
+
+def build_ruleset(readable: Sequence[str], scratch: str) -> int:
+    """A file descriptor of a Landlock rule set for one build: read and execute `readable`, write in `scratch` only.
+
+    OSError if the kernel has no Landlock or `scratch` does not exist; a missing place in `readable` is left out.
+    """
+    read = LANDLOCK_READ_FILE | LANDLOCK_READ_DIR | LANDLOCK_EXECUTE
+    allowed = [(path, read) for path in readable if os.path.exists(path)]
+    allowed.append(("/dev/null", LANDLOCK_READ_FILE | LANDLOCK_WRITE_FILE))
+    allowed.append((scratch, ~(LANDLOCK_EXECUTE | LANDLOCK_IOCTL_DEV | LANDLOCK_REFER)))
+    return _landlock(allowed)
+
+
+def _landlock(allowed: Iterable[tuple[str, int]], only: int | None = None) -> int:
+    """A rule set that denies all the kernel's Landlock can deny, but for these rights beneath these paths.
+
+    With `only` it denies nothing but these rights.
     """
     abi = landlock_abi()
     if not abi:
@@ -108,25 +172,23 @@ def landlock_ruleset(device: str, readable: Sequence[str]) -> int:
     rights = (1 << 13) - 1  # ABI 1, then: refer, truncate, device ioctl
     rights |= (1 << 13 if abi >= 2 else 0) | (1 << 14 if abi >= 3 else 0) | (LANDLOCK_IOCTL_DEV if abi >= 5 else 0)
     network, scopes = (3 if abi >= 4 else 0), (3 if abi >= 6 else 0)  # TCP; abstract sockets and signals
+    if only is not None:
+        rights, network, scopes = only, 0, 0
     attribute = struct.pack("=QQQ", rights, network, scopes)[: 24 if abi >= 6 else 16 if abi >= 4 else 8]
     ruleset = _check(
         _syscall(LANDLOCK_CREATE, attribute, ctypes.c_size_t(len(attribute)), ctypes.c_uint32(0)), "landlock"
     )
-    allowed = [(path, LANDLOCK_READ_FILE | LANDLOCK_READ_DIR) for path in readable]
-    devices = ["/dev/null"] + ([str(p) for p in Path("/dev").glob("nvidia*")] if device == "cuda" else [])
-    allowed += [(path, rights & (LANDLOCK_READ_FILE | LANDLOCK_WRITE_FILE | LANDLOCK_IOCTL_DEV)) for path in devices]
-    if device == "cuda":  # cuInit names its threads through /proc
-        allowed.append(("/proc", LANDLOCK_READ_FILE | LANDLOCK_READ_DIR | LANDLOCK_WRITE_FILE))
     for path, access in allowed:
         fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
-        access = access if os.path.isdir(path) else access & ~LANDLOCK_READ_DIR
-        rule = struct.pack("=Qi", access, fd)
+        if not os.path.isdir(path):
+            access &= LANDLOCK_EXECUTE | LANDLOCK_READ_FILE | LANDLOCK_WRITE_FILE | LANDLOCK_IOCTL_DEV
+        rule = struct.pack("=Qi", access & rights, fd)
         _check(_syscall(LANDLOCK_ADD, ctypes.c_int(ruleset), ctypes.c_int(1), rule, ctypes.c_uint32(0)), path)
         os.close(fd)
     return ruleset
 
 
-def _limit(limits: Limits) -> str:
+def _limit(limits: Limits, executes: bool = False) -> str:
     def put(kind: int, soft: int, hard: int | None = None) -> None:
         hard = soft if hard is None else hard
         current = resource.getrlimit(kind)[1]
@@ -135,13 +197,17 @@ def _limit(limits: Limits) -> str:
         resource.setrlimit(kind, (soft, hard))
 
     put(resource.RLIMIT_CORE, 0)
-    put(resource.RLIMIT_FSIZE, 0)
+    put(resource.RLIMIT_FSIZE, limits.file_bytes)
     put(resource.RLIMIT_NOFILE, 256)
     put(resource.RLIMIT_CPU, limits.cpu_s, limits.cpu_s + 2)
     if limits.address_space is not None:
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        pages = 0 if executes else int(Path("/proc/self/statm").read_text().split()[0])
         put(resource.RLIMIT_AS, pages * resource.getpagesize() + limits.address_space)
-    return "files, CPU time" + (", memory" if limits.address_space is not None else "")
+    threads = _users_apart and os.getuid() != 0  # the limit does not bind root
+    if threads:
+        put(resource.RLIMIT_NPROC, MOST_THREADS)
+    memory = ", memory" if limits.address_space is not None else ""
+    return f"files, CPU time{memory}" + (", threads" if threads else "; threads only as the judge counts them")
 
 
 def _drop_capabilities() -> str:
@@ -151,11 +217,11 @@ def _drop_capabilities() -> str:
     return "none held"
 
 
-def _seccomp() -> str:
+def _seccomp(builds: bool = False) -> str:
     machine = platform.machine()
     if machine not in NUMBERS:
         raise OSError(f"no system call table for {machine}")
-    program = seccomp_program(machine, os.getpid())
+    program = seccomp_program(machine, os.getpid(), builds=builds)
     buffer = ctypes.create_string_buffer(program, len(program))
     header = struct.pack("=HxxxxxxQ", len(program) // 8, ctypes.addressof(buffer))
     _check(_libc.prctl(PR_SET_SECCOMP, ctypes.c_ulong(2), header, 0, 0), "seccomp")
@@ -163,21 +229,49 @@ def _seccomp() -> str:
 
 
 def confine(limits: Limits, ruleset: int | None) -> dict[str, str]:
-    """Confine this process for good. Returns layer -> what holds, or "lacking: why"."""
-
-    def landlock() -> str:
-        if ruleset is None:
-            raise OSError("the kernel has no Landlock")
-        _check(_syscall(LANDLOCK_RESTRICT, ctypes.c_int(ruleset), ctypes.c_uint32(0)), "landlock")
-        return f"ABI {landlock_abi()}"
-
+    """Confine this process, a worker, for good. Returns layer -> what holds, or "lacking: why"."""
+    device = "cuda" if limits.address_space is None else "cpu"
     layers: dict[str, Callable[[], str]] = {
         "limits": lambda: _limit(limits),
         "capabilities": _drop_capabilities,
-        "landlock": landlock,
+        "landlock": lambda: _restrict_worker(ruleset, device),
         "seccomp": _seccomp,
     }
     return {name: attempt(layer) for name, layer in layers.items()}
+
+
+def confine_build(limits: Limits, ruleset: int | None, *, executes: bool) -> dict[str, str]:
+    """Confine this process, which builds, for good; it may still start processes, in its own group.
+
+    With `executes` it is about to become another program: its memory limit is then that program's, not on top of what
+    this one has. Returns layer -> what holds, or "lacking: why".
+    """
+    layers: dict[str, Callable[[], str]] = {
+        "capabilities": _drop_capabilities,
+        "landlock": lambda: _restrict(ruleset),
+        "seccomp": lambda: _seccomp(builds=True),
+        "limits": lambda: _limit(limits, executes),  # last: this process may have more than the limit
+    }
+    return {name: attempt(layer) for name, layer in layers.items()}
+
+
+def _restrict_worker(ruleset: int | None, device: str) -> str:
+    if ruleset is None:
+        return _restrict(None)
+    own = _own_ruleset(device)  # before the first one holds, which hides the list of what is there
+    try:
+        said = _restrict(ruleset)
+        _restrict(own)
+    finally:
+        os.close(own)
+    return said
+
+
+def _restrict(ruleset: int | None) -> str:
+    if ruleset is None:
+        raise OSError("the kernel has no Landlock")
+    _check(_syscall(LANDLOCK_RESTRICT, ctypes.c_int(ruleset), ctypes.c_uint32(0)), "landlock")
+    return f"ABI {landlock_abi()}"
 
 
 def attempt(layer: Callable[[], str]) -> str:

@@ -1,16 +1,21 @@
-"""The judge's end of the zygote: start it once, have it fork workers and bury them.
+"""The judge's end of the zygote: start it once, have it fork workers and builds, and bury them.
 
 Knows the environment a worker is born into, and that the judge's process owns one zygote a device; what workers do is in
 `worker`.
 """
 
 import atexit
+import contextlib
+import fcntl
+import json
 import os
+import select
 import socket
 import subprocess
 import sys
 import sysconfig
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +24,24 @@ from vegflow.evaluation.verdict import Fault
 from vegflow.evaluation.worker import ANSWER_S, Death, Worker
 
 START_S = 120.0
+MESSAGES = 1 << 16
+"""Bytes of a compiler's messages that are kept; it cannot write more."""
+LOOK_S = 0.25
+"""How often a build's processes are counted."""
+MOST_PROCESSES = 64
+
+
+@dataclass(frozen=True)
+class Build:
+    """How a build ended."""
+
+    death: Death
+    excess: str
+    """What it had too much of, and was killed for: `time`, `processes`, `memory`; empty if it ended by itself."""
+    messages: str
+    """What it wrote to its standard output and error."""
+    layers: dict[str, str]
+    """Layer of isolation -> what held, or "lacking: why"."""
 
 
 class Zygote:
@@ -32,7 +55,8 @@ class Zygote:
         environment = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "/", "PYTHONPATH": own_root}
         environment |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         # freed memory stays with the process: a page fault in one call and not in another is noise
-        environment |= {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(1 << 40)}
+        environment |= {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40)}
+        environment["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"  # huge pages lie alike in every process
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         if visible is not None:
             environment["CUDA_VISIBLE_DEVICES"] = visible
@@ -54,18 +78,50 @@ class Zygote:
         """Whether it runs and has answered so far."""
         return self._answers and self.process.poll() is None
 
-    def spawn(self, timeout_s: float, memory_bytes: int | None) -> Worker:
-        """A new confined worker, which may take `timeout_s` of waiting in all and so many bytes of address space."""
+    def spawn(self, timeout_s: float, memory_bytes: int | None, *, confined: bool = True) -> Worker:
+        """A new worker, which may take `timeout_s` of waiting in all and so many bytes of address space.
+
+        Only a task's own program may run in one that is not confined: `torch.compile` starts compilers and writes files.
+        """
         ours, theirs = socket.socketpair()
         limits = {"address_space": memory_bytes, "cpu_s": int(timeout_s * (os.cpu_count() or 1)) + 2}
         try:
             with theirs:
-                self._send({"kind": "spawn", "limits": limits}, (theirs.fileno(),))
+                self._send({"kind": "spawn", "limits": limits, "confined": confined}, (theirs.fileno(),))
                 pid = self._receive(ANSWER_S)["pid"]
         except BaseException:
             ours.close()
             raise
         return Worker(pid, ours, self.device, timeout_s, self.bury)
+
+    def build(self, order: dict[str, Any], timeout_s: float) -> Build:
+        """Have a confined child build what `order` says (see `builder`), wait for its end, and bury it.
+
+        Raises Fault `evaluator_error` if it could not begin.
+        """
+        messages = os.memfd_create("messages", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        reading, writing = os.pipe()
+        try:
+            try:
+                os.ftruncate(messages, MESSAGES)
+                fcntl.fcntl(messages, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+                self._send({"kind": "build", **order}, (messages, writing))
+                pid = self._receive(ANSWER_S)["pid"]
+            finally:
+                os.close(writing)
+            try:
+                excess = _watch(pid, timeout_s, order["limits"]["address_space"])
+            finally:
+                death = self.bury(pid, 0.0)
+            said = os.pread(messages, MESSAGES, 0).rstrip(b"\0").decode("utf-8", "replace")
+            os.set_blocking(reading, False)
+            layers, _, problem = os.read(reading, 1 << 16).decode("utf-8", "replace").partition("\n")
+        finally:
+            os.close(reading)
+            os.close(messages)
+        if problem or not layers:
+            raise Fault("evaluator_error", f"a build did not start: {problem or said}")
+        return Build(death, excess, said, json.loads(layers))
 
     def bury(self, pid: int, grace_s: float) -> Death:
         """Kill and reap a worker that is given `grace_s` to die by itself."""
@@ -94,6 +150,41 @@ class Zygote:
         except (channel.ChannelClosedError, channel.ChannelGarbledError, TimeoutError) as error:
             self._answers = False
             raise Fault("evaluator_error", "the parent of the workers died or does not answer") from error
+
+
+def _watch(pid: int, timeout_s: float, memory: int) -> str:
+    """Wait for the end of a build's process, not buried yet; what there was too much of before, or nothing.
+
+    Limits of the kernel hold for each process; `memory`, bytes resident, and the number are for all of them together.
+    """
+    handle = os.pidfd_open(pid)
+    try:
+        poll = select.poll()
+        poll.register(handle, select.POLLIN)
+        deadline = time.monotonic() + timeout_s
+        while (left := deadline - time.monotonic()) > 0:
+            if poll.poll(min(left, LOOK_S) * 1e3):
+                return ""
+            pages = _resident_pages(pid)
+            if len(pages) > MOST_PROCESSES:
+                return "processes"
+            if sum(pages) * os.sysconf("SC_PAGE_SIZE") > memory:
+                return "memory"
+        return "" if poll.poll(0) else "time"
+    finally:
+        os.close(handle)
+
+
+def _resident_pages(session: int) -> list[int]:
+    """Of each process of a session, its resident pages."""
+    pages = []
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            with contextlib.suppress(OSError):
+                fields = Path(f"/proc/{entry}/stat").read_bytes().rpartition(b")")[2].split()
+                if int(fields[3]) == session:
+                    pages.append(int(fields[21]))
+    return pages
 
 
 _zygotes: dict[tuple[int, str], Zygote] = {}

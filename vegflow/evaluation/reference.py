@@ -1,12 +1,14 @@
-"""A task's reference at work: its trusted worker, the secret inputs it makes, and the outputs that are right for them.
+"""A task's reference at work: its trusted worker, the secret inputs it makes, and what is right for them.
 
-Knows how many inputs a candidate will need and makes no one see an input twice; what candidates do with them is for
-`judge`.
+Knows the library, which only the reference's worker shares, and the stage, on which reference and candidates perform in
+turn: the same physical memory for both, so that where it lies favours neither. What candidates do with the inputs is for
+`judge` and `timing`.
 """
 
 import math
 import random
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,145 +16,294 @@ import torch
 
 from vegflow.artifacts.io import digest
 from vegflow.config.evaluation import EvaluationConfig
-from vegflow.evaluation.arena import POISON, Description, Shape, bytes_of, views
+from vegflow.evaluation.arena import POISON, Arena, Description, Shape, bytes_of, views
+from vegflow.evaluation.expectation import Expectation, unpack
+from vegflow.evaluation.fresh import Mode, mix
+from vegflow.evaluation.inputs import Variant
 from vegflow.evaluation.nursery import Zygote
 from vegflow.evaluation.verdict import Fault
-from vegflow.evaluation.worker import Block, Worker
+from vegflow.evaluation.work import least_work
+from vegflow.evaluation.worker import Block, Forms, Worker
 from vegflow.tasks.task import Task
 
 INIT_SEED = 42  # KernelBench seeds with it before each constructor, so that both models get the same weights
-LARGEST_ARENA = 256 << 20
-LARGEST_POOL = 512 << 20
-MOST_CALLS = 64
+LARGEST_STAGE = 256 << 20
+LARGEST_POOL = 1 << 30
+MOST_CALLS = 32
+SAMPLES = 4 << 20  # bytes of an item's samples and undecided positions, at most
 PATIENCE_S = 300.0
+CALIBRATIONS = 9
+WARM_SLOT = 0
+BASES = 4
+FIRST_BASE = 1 << 20
+TIMED_KINDS = ("given", "normal", "negative")
+SIGNED_KINDS = ("given", "normal")
+"""Kinds whose items carry the marks of reduced precision; they cost thirty calls of the reference each."""
+FEW = 32
+"""Outputs of fewer elements need all items' marks."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """One set of inputs, as it lies in a slot."""
+
+    form: list[Description]
+    modes: list[Mode]
+    """For each input, how it may be mixed with another of its kind."""
+    data: torch.Tensor
+    """uint8."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """One set of inputs and what the reference makes of it, as bytes in the judge's own memory."""
+    """One set of inputs and what is right for it, in the judge's own memory."""
 
+    variant: Variant
     form: list[Description]
     inputs: torch.Tensor
-    expected: torch.Tensor
+    """uint8, as they lie in a slot."""
+    output_form: list[Description]
+    expectation: Expectation
+
+    @property
+    def forms(self) -> Forms:
+        """Of a slot that holds it."""
+        return self.form, self.output_form
+
+    @property
+    def size(self) -> int:
+        """Bytes, roughly."""
+        return 2 * self.inputs.numel()
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What was found out about a task once, whatever the seed."""
+
+    variants: list[Variant]
+    findings: list[str]
+
+    def to_json(self) -> dict[str, Any]:
+        """As values that JSON knows."""
+        return {"variants": [variant.to_json() for variant in self.variants], "findings": self.findings}
+
+    @classmethod
+    def from_json(cls, entry: dict[str, Any]) -> "Survey":
+        """The inverse of `to_json`. Raises KeyError, TypeError or ValueError."""
+        return cls([Variant.from_json(variant) for variant in entry["variants"]], list(entry["findings"]))
 
 
 class Reference:
     """The reference of one task, alive in a worker of its own."""
 
-    def __init__(self, zygote: Zygote, task: Task, config: EvaluationConfig, seed: str) -> None:
-        """Start it; Fault `evaluator_error` if the reference itself fails."""
-        self._zygote = zygote
+    def __init__(
+        self, zygote: Zygote, task: Task, config: EvaluationConfig, seed: str, survey: Survey | None = None
+    ) -> None:
+        """Start it; Fault `evaluator_error` if the reference itself fails, or the task's audit of itself does."""
         self._seed = seed
-        self._task = task
-        self._items: list[Item] = []
-        self.worker: Worker = zygote.spawn(PATIENCE_S, None)
+        self.task = task
+        self._items: OrderedDict[int, Item] = OrderedDict()
+        self._held = 0
+        self._arenas: list[Arena] = []
+        self._config = config
+        self._zygote = zygote
+        self.writes_outputs = True
+        """Whether the present candidate's outputs are written to the stage: those of compiled ones are."""
+        self._maker: Worker = zygote.spawn(PATIENCE_S, None)
+        self.worker = self._maker
+        """The one that is timed: once all is set up, not the one that makes the inputs."""
         try:
-            self._start(config)
+            self._trusted(lambda: self._start(survey))
+            self.renew()
         except BaseException:
             self.close()
             raise
 
-    def _start(self, config: EvaluationConfig) -> None:
-        task = self._task
-        loaded = self._trusted(
-            lambda: self.worker.ask("load", program=task.source, class_name="Model", init=None, init_seed=INIT_SEED)
-        )
+    def _start(self, survey: Survey | None) -> None:
+        config, worker = self._config, self._maker
+        loaded = worker.ask("load", program=self.task.source, class_name="Model", init=None, init_seed=INIT_SEED)
         self.init: str = loaded["init"]
         """The constructor's arguments, pickled by the reference, unpickled by workers and never by the judge."""
-        probe = self._trusted(lambda: self.worker.ask("probe", seed=self._item_seed(-1)))
+        probe = worker.ask("probe", seed=self._item_seed(-1))
+        self.form: list[Description] = probe["inputs"]
         self.output_form: list[Description] = probe["outputs"]
+        self.work = least_work(self.task, self.form, self.output_form, probe["weights"])
+        """The least that any right program does."""
         self.call_s = max(1e-7, probe["fastest_ns"] / 1e9)
-        sizes = [sum(map(bytes_of, probe[name])) for name in ("inputs", "outputs")]
-        wanted = math.ceil(config.block_ms / 1e3 / self.call_s)
-        a_set = max(1, sum(sizes))
-        fits = min(LARGEST_ARENA, LARGEST_POOL // (config.timing_trials + 1)) // a_set
-        self.shape = Shape(max(1, min(wanted, MOST_CALLS, fits)), *sizes)
-        """Of the arena of every worker of this task; its slots are the most calls in one block."""
-        self._trusted(lambda: self.worker.map(self.shape))
-        self.worker.stop()
-        self._extend(1)  # a reference that cannot give one right answer is found out now
+        sizes = [sum(map(bytes_of, form)) for form in (self.form, self.output_form)]
+        calls = min(MOST_CALLS, math.ceil(config.block_ms / 1e3 / self.call_s))
+        self.stage = self._arena(Shape(max(2, min(2 * calls + 1, LARGEST_STAGE // max(1, sum(sizes)))), *sizes))
+        """Its slot 0 holds the inputs that warm a worker up; timed calls take any of the others."""
+        self._library = self._arena(Shape(1, sizes[0], 2 * sizes[1] + SAMPLES))
+        worker.ask("library", fds=(self._library.fd,), shape=vars(self._library.shape))
+        protocol = config.resolved
+        if survey is None:
+            request = {"kinds": protocol.kinds, "shapes": protocol.shapes, "atol": config.atol, "rtol": config.rtol}
+            own_seed = int(self.task.revision[:15], 16)  # what a survey finds is a fact of the task
+            survey = Survey.from_json(worker.ask("survey", seed=own_seed, **request))
+        self.survey = survey
+        if survey.findings:
+            raise Fault("evaluator_error", f"the task's audit of itself: {'; '.join(survey.findings)}")
+        self.trials = max(protocol.correctness_trials, len(survey.variants))
+        worker.stop()
+        self._bases = self._make_bases()
+        self._spikes = any(variant.kind == "wide" for variant in survey.variants)
 
-    def items(self, count: int) -> list[Item]:
-        """The first `count` sets of inputs in a new random order, made where they do not exist yet."""
-        while len(self._items) < count:
-            self._extend(min(count - len(self._items), self.shape.slots))
-        chosen = self._items[:count]
-        random.SystemRandom().shuffle(chosen)
-        return chosen
+    def renew(self) -> None:
+        """Time candidates against a new worker, which has gone through what a candidate's goes through before.
 
-    def renew(self, items: list[Item]) -> None:
-        """Go on in a new worker that has run each of `items` once, as the candidate's has: a rival of the same age.
-
-        How a process's memory happens to lie makes it some percent faster or slower for as long as it lives. One
-        reference for all candidates would lend its luck to every verdict; two workers with the same past are alike on
-        average.
+        A process that has made inputs and oracles has another heap, and its calls are faster or slower for it by some
+        percent, for good.
         """
-        self.worker.end()
-        self.worker = self._zygote.spawn(PATIENCE_S, None)
+        if self.worker is not self._maker:
+            self.worker.end()
+        compiled = self._config.reference == "compile"
+        self.worker = self._zygote.spawn(PATIENCE_S, None, confined=not compiled)
 
-        def load() -> None:
-            self.worker.ask("load", program=self._task.source, class_name="Model", init=self.init, init_seed=INIT_SEED)
-            self.worker.map(self.shape)
-            self.worker.stop()
+        def grow_up() -> None:
+            worker = self.worker
+            worker.ask(
+                "load",
+                program=self.task.source,
+                class_name="Model",
+                init=self.init,
+                init_seed=INIT_SEED,
+                compile=compiled,
+            )
+            worker.map(self.stage)
+            worker.stop()
+            for index in self.items():
+                slot = random.randrange(1, self.stage.shape.slots)
+                item = self.item(index)
+                worker.prepare({slot: item.forms})
+                self.fill(slot, item.inputs)
+                worker.run([slot])
+            self.warm_up(worker)
+            self.overhead_s = min(worker.run([]).call_s for _ in range(CALIBRATIONS))
+            """What a block's messages cost at least, on the clock of the calls."""
 
-        self._trusted(load)
-        for item in items:
-            self.run([item])
+        self._trusted(grow_up)
 
-    def run(self, items: list[Item]) -> Block:
-        """Run it on `items`, for its time; Fault `evaluator_error` if it fails."""
+    def items(self) -> list[int]:
+        """The indices of the correctness trials' items in a new random order; each variant is among them."""
+        indices = list(range(self.trials))
+        random.SystemRandom().shuffle(indices)
+        return indices
 
-        def block() -> Block:
-            fill(self.worker, items)
-            return self.worker.run(len(items))
+    def item(self, index: int) -> Item:
+        """An item, made again if it had to give way to others (`LARGEST_POOL`). Fault `evaluator_error`."""
+        if index in self._items:
+            self._items.move_to_end(index)
+            return self._items[index]
+        item = self._trusted(lambda: self._make(index))
+        self._items[index] = item
+        self._held += item.size
+        while self._held > LARGEST_POOL and len(self._items) > 1:
+            self._held -= self._items.popitem(last=False)[1].size
+        return item
 
-        return self._trusted(block)
+    def fresh_inputs(self) -> Inputs:
+        """Inputs of the task's own shape that no worker has seen, nor anything they are made from."""
+        if all(mode == "keep" for mode in self._bases[0].modes):  # nothing of them can be mixed
+            return self._trusted(lambda: self._draw(random.getrandbits(60), Variant()))
+        bases = random.sample(self._bases, 2)
+        old = [views(base.data, 0, base.form) for base in bases]
+        data = torch.empty_like(bases[0].data)
+        for one, other, target, mode in zip(*old, views(data, 0, bases[0].form), bases[0].modes, strict=True):
+            if isinstance(one, torch.Tensor):
+                mix(one, other, target, mode, self._spikes)
+        return Inputs(bases[0].form, bases[0].modes, data)
+
+    def run(self, slots: Sequence[int]) -> Block:
+        """Run it on slots of the stage, for its time; Fault `evaluator_error` if it fails."""
+        return self._trusted(lambda: self.worker.run(slots))
+
+    def read(self, block: Block, slot: int, form: Sequence[Description]) -> list[torch.Tensor]:
+        """As `Worker.read`; Fault `evaluator_error` if it fails."""
+        return self._trusted(lambda: self.worker.read(block, slot, form))
+
+    def prepare(self, slots: Mapping[int, Forms]) -> None:
+        """As `Worker.prepare`; Fault `evaluator_error` if it fails."""
+        self._trusted(lambda: self.worker.prepare(slots))
+
+    def warm_up(self, worker: Worker) -> None:
+        """Give a stopped worker inputs to warm up on."""
+        item = self.item(0)
+        self.fill(WARM_SLOT, item.inputs)
+        worker.prepare({WARM_SLOT: item.forms})
+
+    def fill(self, slot: int, data: torch.Tensor) -> None:
+        """Put inputs on the stage, with outputs that are NaN until written."""
+        self.stage.inputs(slot).copy_(data)
+        if self.writes_outputs:
+            self.stage.outputs(slot).fill_(POISON)
+
+    def unchanged(self, slot: int, data: torch.Tensor, step: int = 1) -> bool:
+        """Whether (every `step`-th element of) what `fill` put there is there still."""
+        first = random.randrange(step)
+        now, then = (bytes_.view(torch.int32)[first::step] for bytes_ in (self.stage.inputs(slot), data))
+        return torch.equal(now, then)
+
+    def clear(self) -> None:
+        """Leave nothing of one candidate's outputs for the next."""
+        if not self.writes_outputs:
+            return
+        for slot in range(self.stage.shape.slots):
+            self.stage.outputs(slot).fill_(POISON)
 
     def close(self) -> None:
-        """End its worker."""
-        self.worker.end()
+        """End its workers."""
+        for worker in (self.worker, self._maker):
+            worker.end()
+        while self._arenas:
+            self._arenas.pop().close()
 
-    def _extend(self, count: int) -> None:
-        worker, start = self.worker, len(self._items)
+    def _arena(self, shape: Shape) -> Arena:
+        arena = Arena(shape)
+        self._arenas.append(arena)
+        return arena
 
-        def make() -> None:
-            worker.resume()
-            forms = [
-                worker.ask("make", seed=self._item_seed(start + slot), slot=slot)["inputs"] for slot in range(count)
-            ]
-            worker.prepare(forms)
-            worker.stop()
-            inputs = [worker.inputs(slot).clone() for slot in range(count)]
-            outputs = worker.run(count).outputs
-            if any(form != self.output_form for form in outputs):
-                raise Fault("evaluator_error", "the reference's outputs change their form")
-            for slot in range(count):
-                expected = worker.outputs(slot).clone()
-                if any(tensor.isnan().any().item() for tensor in views(expected, 0, self.output_form)):
-                    raise Fault("evaluator_error", "the reference's output holds NaN")
-                self._items.append(Item(forms[slot], inputs[slot], expected))
+    def _variant(self, index: int) -> Variant:
+        return self.survey.variants[index % len(self.survey.variants)]
 
-        self._trusted(make)
+    def _make(self, index: int) -> Item:
+        variant = self._variant(index)
+        few = any(math.prod(form["shape"]) < FEW for form in self.output_form)
+        signed = self._config.resolved.kinds and (few or (variant.kind in SIGNED_KINDS and not variant.narrow))
+        made = self._ask("make", seed=self._item_seed(index), variant=variant.to_json(), signed=signed)
+        inputs, outputs = self._library.inputs(0).clone(), self._library.outputs(0).clone()
+        expectation = unpack(views(outputs, 0, made["packed"]), made["heads"])
+        if any(target.expected.isnan().any().item() for target in expectation):
+            raise Fault("evaluator_error", "the reference's output holds NaN")
+        return Item(variant, made["inputs"], inputs, made["outputs"], expectation)
+
+    def _make_bases(self) -> list[Inputs]:
+        """What timed calls' inputs are mixed from, and no worker ever sees."""
+        kinds = [v for v in self.survey.variants if not v.narrow and v.kind in TIMED_KINDS]
+        bases: list[Inputs] = []
+        while len(bases) < BASES:
+            index = len(bases)
+            bases.append(self._draw(self._item_seed(index + FIRST_BASE), kinds[index % len(kinds)]))
+        return bases
+
+    def _draw(self, seed: int, variant: Variant) -> Inputs:
+        made = self._ask("draw", seed=seed, variant=variant.to_json())
+        return Inputs(made["inputs"], made["modes"], self._library.inputs(0).clone())
+
+    def _ask(self, kind: str, **request: Any) -> dict[str, Any]:
+        """Have the stopped maker do something."""
+        self._maker.resume()
+        answer = self._maker.ask(kind, **request)
+        self._maker.stop()
+        return answer
 
     def _item_seed(self, index: int) -> int:
-        return int(digest(self._seed, self._task.revision, index)[:15], 16)
+        return int(digest(self._seed, self.task.revision, index)[:15], 16)
 
     def _trusted(self, action: Callable[[], Any]) -> Any:
         """Whatever goes wrong in the reference's worker is our fault."""
-        self.worker.left_s = PATIENCE_S
+        self.worker.left_s = self._maker.left_s = PATIENCE_S
         try:
             return action()
         except Fault as fault:
-            raise Fault("evaluator_error", f"the reference of {self._task.id}: {fault.reason}") from fault
-
-
-def fill(worker: Worker, items: list[Item]) -> None:
-    """Give a stopped worker `items` in its slots, and outputs that are NaN until it writes them."""
-    forms = [item.form for item in items]
-    if not worker.prepared(forms):
-        worker.resume()
-        worker.prepare(forms)
-        worker.stop()
-    for slot, item in enumerate(items):
-        worker.inputs(slot).copy_(item.inputs)
-        worker.outputs(slot).fill_(POISON)
+            raise Fault("evaluator_error", f"the reference of {self.task.id}: {fault.reason}") from fault

@@ -5,6 +5,7 @@ Knows one small JSON file a verdict; when a verdict may be kept is for the judge
 
 import contextlib
 import fcntl
+import hashlib
 import json
 from collections.abc import Iterator
 from functools import cache
@@ -13,21 +14,47 @@ from typing import Any
 
 from vegflow.artifacts.io import atomic, digest, file_digest
 from vegflow.config.evaluation import EvaluationConfig
+from vegflow.evaluation.build import compiler_identity
 from vegflow.evaluation.candidate import Candidate
-from vegflow.evaluation.verdict import Verdict
+from vegflow.evaluation.ceilings import DEVICES
+from vegflow.evaluation.languages import compiled, normalised
+from vegflow.evaluation.reference import Survey
+from vegflow.evaluation.verdict import Fault, Verdict
 from vegflow.tasks.task import Task
 
 
 @cache
 def code_identity() -> str:
-    """Digest of the evaluator's own source: another evaluator gives other verdicts."""
-    files = sorted(Path(__file__).parent.glob("*.py"))
+    """Digest of the evaluator's own source and device table: another evaluator gives other verdicts."""
+    files = [*sorted(Path(__file__).parent.glob("*.py")), DEVICES]
     return digest(*[[file.name, file_digest(file)] for file in files])
 
 
 def verdict_key(task: Task, candidate: Candidate, config: EvaluationConfig, identity: str) -> str:
-    """What a verdict depends on, in one digest; `identity` is the device's."""
-    return digest(task.revision, candidate.sha256, config.canonical(), identity, code_identity())
+    """What a verdict depends on, in one digest; `identity` is the device's.
+
+    Programs that differ in comments and layout only have one key.
+    """
+    language = candidate.language
+    program = hashlib.sha256(normalised(candidate.program or "", language).encode("utf-8", "surrogatepass")).hexdigest()
+    compiler = _compiler(language)
+    return digest(task.revision, program, language, compiler, config.canonical(), identity, code_identity())
+
+
+def _compiler(language: str) -> str:
+    """The compiler's identity; empty for what is not compiled, or cannot be here."""
+    try:
+        return compiler_identity(language) if compiled(language) else ""
+    except Fault:
+        return ""
+
+
+def survey_key(task: Task, config: EvaluationConfig, identity: str) -> str:
+    """What a task's survey depends on, in one digest."""
+    protocol = config.resolved
+    return digest(
+        task.revision, protocol.kinds, protocol.shapes, config.atol, config.rtol, identity, code_identity(), "survey"
+    )
 
 
 class VerdictStore:
@@ -52,6 +79,22 @@ class VerdictStore:
             return
         with atomic(self._path(key)) as temporary:
             temporary.write_text(json.dumps({"verdict": verdict.to_dict(), **about}, indent=1) + "\n")
+
+    def get_survey(self, key: str) -> Survey | None:
+        """The survey of a task kept under `key`; None if there is none that can be read."""
+        if self._directory is None:
+            return None
+        try:
+            return Survey.from_json(json.loads(self._path(key).read_text())["survey"])
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+
+    def put_survey(self, key: str, survey: Survey, task_id: str) -> None:
+        """Keep what was found out about a task."""
+        if self._directory is None:
+            return
+        with atomic(self._path(key)) as temporary:
+            temporary.write_text(json.dumps({"survey": survey.to_json(), "task": task_id}, indent=1) + "\n")
 
     @contextlib.contextmanager
     def claim(self, key: str) -> Iterator[None]:

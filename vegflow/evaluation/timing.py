@@ -1,7 +1,7 @@
 """How fast a candidate is against the reference: pairs of blocks in random order, one timing at a time per device.
 
-Knows the judge's clock and statistics of log-ratios; every time it accepts was measured outside the candidate's process,
-which runs only while that clock runs.
+Knows the judge's clock, when a verdict is decided, and what is charged beyond the calls; every time it accepts was
+measured outside the candidate's process, which runs only while that clock runs. The statistics are in `intervals`.
 """
 
 import contextlib
@@ -14,28 +14,81 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import NormalDist
 
-from vegflow.evaluation.reference import Item, Reference, fill
+import torch
+
+from vegflow.config.evaluation import Protocol
+from vegflow.evaluation.arena import Description
+from vegflow.evaluation.intervals import centre, interval
+from vegflow.evaluation.reference import WARM_SLOT, Reference
 from vegflow.evaluation.verdict import Fault
 from vegflow.evaluation.worker import Block, Worker
 
-CALIBRATIONS = 5
+LEVEL = 0.99  # of each look: all looks together then cover about 95 % (tests/evaluation/test_intervals.py)
+LUCK = 0.025
+"""Standard deviation of the log-ratio between two pairs of workers that run the same programs: how a process's memory
+happens to lie makes it faster or slower for as long as it lives (measured: `python -m benchmarks evaluator_noise`)."""
+CLEARLY_FAST = 1.2
+LOOKS = 1.4  # times the pairs of the look before
 LEAST_SHARE = 0.05  # of a measured block that must remain after the messages' own time is taken off
-SLOWER = 1.1  # times the reference's slowest writing
+CHECKED = 0.25  # of the timed calls, at least one a block
+SAMPLED = 61  # every so many-th element of an input is looked at again after a timed call
 LIE = 2.0  # times what its clock says, and
 LIE_S = 200e-6  # seconds more
 FEWEST_PAIRS = 3
+PAPER_PAIRS = 5
+
+
+@dataclass(frozen=True)
+class Group:
+    """The times of one worker of the candidate's beside one of the reference's."""
+
+    reference_us: list[float]
+    """Of one call, microseconds, pair by pair."""
+    runtime_us: list[float]
+
+    @property
+    def log_ratios(self) -> list[float]:
+        """log(reference / candidate), pair by pair."""
+        return [math.log(r / c) for r, c in zip(self.reference_us, self.runtime_us, strict=True)]
 
 
 @dataclass(frozen=True)
 class Timing:
-    """The times of a candidate and the reference beside it."""
+    """What all groups say together."""
 
-    reference_us: float
-    runtime_us: float
+    groups: list[Group]
     speedup: float
     low: float
     high: float
+    low_here: float
+    """As `low`, if no worker had luck of its own."""
+
+    @property
+    def half_width(self) -> float:
+        """Of the interval of the log-ratio."""
+        return math.log(self.high / self.low) / 2
+
+    @property
+    def reference_us(self) -> list[float]:
+        """Of one call, microseconds, over all pairs."""
+        return [us for group in self.groups for us in group.reference_us]
+
+    @property
+    def runtime_us(self) -> list[float]:
+        """As `reference_us`, of the candidate."""
+        return [us for group in self.groups for us in group.runtime_us]
+
+    @property
+    def paper_speedup(self) -> float:
+        """What the paper would have said: the ratio of the medians of the first five times."""
+        ours, theirs = self.reference_us[:PAPER_PAIRS], self.runtime_us[:PAPER_PAIRS]
+        return statistics.median(ours) / statistics.median(theirs)
+
+
+Check = Callable[[list[torch.Tensor], list[torch.Tensor]], None]
+"""Takes the reference's and the candidate's outputs for the same inputs; raises Fault if they differ."""
 
 
 @contextlib.contextmanager
@@ -67,107 +120,143 @@ def own_core(workers: Sequence[Worker]) -> Iterator[None]:
 
 
 def measure(
-    reference: Reference,
-    candidate: Worker,
-    pairs: Sequence[list[Item]],
-    device: str,
-    check: Callable[[Block, list[Item]], None],
-) -> Timing:
-    """Time both on each of `pairs` (inputs neither the candidate nor its caches have met), and `check` every block.
+    reference: Reference, candidate: Worker, calls: int, protocol: Protocol, delta: float, device: str, check: Check
+) -> Group:
+    """Time both, a block of `calls` each, until the protocol is satisfied; a part of the outputs is checked.
 
-    The first pair warms up (memory for so many outputs is not there yet) and does not count. Both workers must be stopped. Raises whatever `check` raises, and the Faults of a candidate that dies or lies.
+    Every timed call gets inputs of its own, that neither process has met. In a pair each process first warms up on
+    inputs it knows, so that it does not matter who was on the core before; pairs come in twos, one with the reference
+    first and one with the candidate. Both workers must be stopped. Raises what `check` raises, and the Faults of a
+    candidate that dies or lies.
     """
     ours: list[Block] = []
     theirs: list[Block] = []
+    reference.warm_up(candidate)
     with timing_lock(device), own_core([reference.worker, candidate]):
-        empty = [reference.run([]) for _ in range(CALIBRATIONS)]
-        for items in pairs:
-            reference_first = random.random() < 0.5
-            if reference_first:
-                ours.append(reference.run(items))
-            fill(candidate, items)
-            theirs.append(candidate.run(len(items)))
-            check(theirs[-1], items)
-            if not reference_first:
-                ours.append(reference.run(items))
-    ours, theirs, pairs = ticking(ours[1:], theirs[1:], pairs[1:])
-    overhead_s = statistics.median(block.call_s for block in empty)
+        _pair(reference, candidate, calls, random.random() < 0.5, check)  # memory for so many outputs is not there yet
+        look = protocol.least_pairs
+        while True:
+            while len(ours) < look:
+                first = random.random() < 0.5
+                for reference_first in (first, not first)[: look - len(ours)]:
+                    our, their = _pair(reference, candidate, calls, reference_first, check)
+                    ours.append(our)
+                    theirs.append(their)
+            group = _group(ours, theirs, calls, reference.overhead_s)
+            low, high = (math.exp(bound) for bound in interval(group.log_ratios, LEVEL))
+            if look >= protocol.most_pairs or low > 1 + delta or high < 1 + delta + protocol.resolution:
+                return group
+            look = min(protocol.most_pairs, max(look + 2, 2 * round(look * LOOKS / 2)))
+
+
+def combine(groups: Sequence[Group]) -> Timing:
+    """The mean of the groups' centres, and an interval that allows for the luck of each group's workers.
+
+    A group's own interval says how well its two processes are known, not how they differ from two others: the variance
+    of that, `LUCK` squared, comes on top of the variance within.
+    """
+    centres, variances, lows = [], [], []
+    deviations = NormalDist().inv_cdf((1 + LEVEL) / 2)
+    for group in groups:
+        ratios = group.log_ratios
+        low, high = interval(ratios, LEVEL)
+        centres.append(centre(ratios))
+        lows.append(low)
+        variances.append(((high - low) / 2 / deviations) ** 2)
+    middle = statistics.fmean(centres)
+    half = deviations * math.sqrt(statistics.fmean(variances) + LUCK**2) / math.sqrt(len(groups))
+    here = middle - deviations * math.sqrt(statistics.fmean(variances) / len(groups))
+    return Timing(
+        list(groups),
+        speedup=math.exp(middle),
+        low=math.exp(middle - half),
+        high=math.exp(middle + half),
+        low_here=math.exp(here),
+    )
+
+
+def enough(timing: Timing, protocol: Protocol, delta: float) -> bool:
+    """Whether another group of workers would not change what the protocol asks."""
+    if len(timing.groups) < protocol.least_groups:
+        return False
+    if len(timing.groups) >= protocol.most_groups:
+        return True
+    if timing.low > 1 + delta:  # luck has a long tail: what is called fast on one pair of workers must be very fast
+        return len(timing.groups) > 1 or timing.low > CLEARLY_FAST
+    return timing.low_here <= 1 + delta  # not fast; it would have to be luck on the candidate's side to be
+
+
+def _pair(
+    reference: Reference, candidate: Worker, calls: int, reference_first: bool, check: Check
+) -> tuple[Block, Block]:
+    """One block of each on the same new inputs in the same slots; (the reference's, the candidate's)."""
+    slots = random.sample(range(1, reference.stage.shape.slots), calls)
+    parts = {slot: reference.fresh_inputs() for slot in slots}
+    checked = [slot for slot in slots if random.random() < CHECKED] or slots[:1]  # the slots are in random order
+    blocks: dict[bool, Block] = {}
+    outputs: dict[bool, list[list[torch.Tensor]]] = {}
+    for ours in (True, False) if reference_first else (False, True):
+        worker: Reference | Worker = reference if ours else candidate
+        worker.prepare({slot: (inputs.form, reference.output_form) for slot, inputs in parts.items()})
+        if ours:  # the candidate may have changed them
+            reference.fill(WARM_SLOT, reference.item(0).inputs)
+        worker.run([WARM_SLOT])
+        for slot, inputs in parts.items():
+            reference.fill(slot, inputs.data)
+        blocks[ours] = worker.run(slots)
+        outputs[ours] = [_read(worker, blocks[ours], slot, reference.output_form) for slot in checked]
+        if not ours and not all(reference.unchanged(slot, parts[slot].data, SAMPLED) for slot in checked):
+            raise Fault("rejected_hack", "it changes its inputs while it is timed")
+    for expected, actual in zip(outputs[True], outputs[False], strict=True):
+        check(expected, actual)
+    return blocks[True], blocks[False]
+
+
+def _read(worker: Reference | Worker, block: Block, slot: int, form: list[Description]) -> list[torch.Tensor]:
+    try:
+        return worker.read(block, slot, form)
+    except Fault as fault:
+        if fault.status != "wrong_output":
+            raise
+        raise Fault("rejected_hack", f"right while checked, wrong while timed: {fault.reason}") from None
+
+
+def _group(ours: Sequence[Block], theirs: Sequence[Block], calls: int, overhead_s: float) -> Group:
+    """Blocks, pair by pair -> times of a call; Faults as `ticking`, `refuse_lies`.
+
+    What an empty block costs at least is taken off both. A candidate that made its own messages cheaper could gain what
+    is left of them, a few percent of a block, which the allowance for `LUCK` covers.
+    """
+    ours, theirs = ticking(ours, theirs)
     refuse_lies(theirs, overhead_s)
-    late_s = charge(ours, theirs)
-    counts = [len(items) for items in pairs]
-    return summarise(_per_call(ours, counts, overhead_s), _per_call(theirs, counts, overhead_s - late_s))
+    waited_s = idle(ours, theirs)
+
+    def microseconds(block: Block) -> float:
+        return 1e6 * max(block.call_s - overhead_s, LEAST_SHARE * block.call_s) / calls
+
+    return Group(list(map(microseconds, ours)), [microseconds(b) + 1e6 * waited_s / calls for b in theirs])
 
 
-def ticking(
-    ours: Sequence[Block], theirs: Sequence[Block], pairs: Sequence[list[Item]]
-) -> tuple[list[Block], list[Block], list[list[Item]]]:
+def ticking(ours: Sequence[Block], theirs: Sequence[Block]) -> tuple[list[Block], list[Block]]:
     """The pairs during which the clock went on; Fault `evaluator_error` if they are too few for an interval.
 
     On a busy machine the kernel's account of a process can have not moved at all (seen once, in a test under
     load). No ratio can be made of such a pair, and it is nobody's merit.
     """
-    whole = [
-        triple for triple in zip(ours, theirs, pairs, strict=True) if triple[0].call_s > 0 and triple[1].call_s > 0
-    ]
-    if len(whole) < max(FEWEST_PAIRS, len(pairs) // 2):
-        raise Fault("evaluator_error", f"the clock stood still in {len(pairs) - len(whole)} of {len(pairs)} pairs")
-    return [t[0] for t in whole], [t[1] for t in whole], [t[2] for t in whole]
+    whole = [pair for pair in zip(ours, theirs, strict=True) if pair[0].call_s > 0 and pair[1].call_s > 0]
+    if len(whole) < max(FEWEST_PAIRS, len(ours) // 2):
+        raise Fault("evaluator_error", f"the clock stood still in {len(ours) - len(whole)} of {len(ours)} pairs")
+    return [pair[0] for pair in whole], [pair[1] for pair in whole]
 
 
-def _per_call(blocks: Sequence[Block], counts: Sequence[int], overhead_s: float) -> list[float]:
-    return [max(b.call_s - overhead_s, LEAST_SHARE * b.call_s) / n for b, n in zip(blocks, counts, strict=True)]
-
-
-def charge(ours: Sequence[Block], theirs: Sequence[Block]) -> float:
-    """What a candidate's blocks (`theirs`) cost beyond their calls' own time, seconds a block."""
-    return _put_off(ours, theirs) + _idle(ours, theirs)
-
-
-def _put_off(ours: Sequence[Block], theirs: Sequence[Block]) -> float:
-    """Work left for the writing of the outputs (a lazy tensor, a thread) is charged to the calls, seconds a block.
-
-    Nothing is charged to a candidate that writes hardly slower than the reference does at its slowest: that is noise.
-    """
-    reference, candidate = ([block.write_s for block in blocks] for blocks in (ours, theirs))
-    late = statistics.median(candidate)
-    return late - statistics.median(reference) if late > SLOWER * max(reference) else 0.0
-
-
-def _idle(ours: Sequence[Block], theirs: Sequence[Block]) -> float:
-    """Wall time spent without computing is charged too, seconds a block.
+def idle(ours: Sequence[Block], theirs: Sequence[Block]) -> float:
+    """Wall time that a candidate spends without computing is charged too, seconds a block.
 
     A busy machine makes some blocks of either wait; only a candidate that waits by itself does so in each of its own
     longer than the reference in any.
     """
     waits = [[block.wall_s - block.call_s for block in blocks] for blocks in (ours, theirs)]
     return max(0.0, min(waits[1]) - max(waits[0]))
-
-
-def summarise(reference_s: Sequence[float], candidate_s: Sequence[float]) -> Timing:
-    """Seconds per call, pair by pair -> medians, the median ratio and its interval."""
-    ratios = [math.log(r / c) for r, c in zip(reference_s, candidate_s, strict=True)]
-    low, high = median_interval(ratios)
-    return Timing(
-        reference_us=statistics.median(reference_s) * 1e6,
-        runtime_us=statistics.median(candidate_s) * 1e6,
-        speedup=math.exp(statistics.median(ratios)),
-        low=math.exp(low),
-        high=math.exp(high),
-    )
-
-
-def median_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
-    """Distribution-free interval of the median: two order statistics, of coverage >= `level` where there are enough.
-
-    With fewer than six values no two reach 95 %: the interval is then their whole range (coverage 1 - 2^(1-n): 93.75 %
-    for five).
-    """
-    ordered, n = sorted(values), len(values)
-    rank, tail = 0, 0.5**n
-    while tail + math.comb(n, rank + 1) * 0.5**n <= (1 - level) / 2 and rank + 1 < n // 2:
-        rank += 1
-        tail += math.comb(n, rank) * 0.5**n
-    return ordered[rank], ordered[n - 1 - rank]
 
 
 def refuse_lies(blocks: Sequence[Block], overhead_s: float) -> None:

@@ -24,11 +24,20 @@ class Verdict:
     speedup: float = 0.0
     speedup_low: float | None = None
     speedup_high: float | None = None
+    headroom: float | None = None
+    paper_speedup: float | None = None
     runtime_us: float | None = None
     reference_us: float | None = None
+    runtime_times_us: list[float] | None = None
+    reference_times_us: list[float] | None = None
     max_abs_err: float | None = None
+    kernelbench_correct: bool | None = None
+    language: str = "python"
+    trust: str = "interpreted"
+    reference_fallback: bool = False
     evaluate_wall_s: float = 0.0
     evaluate_cpu_s: float = 0.0
+    build_cpu_s: float = 0.0
     device: str = ""
 
     def __post_init__(self) -> None:
@@ -49,11 +58,13 @@ class Verdict:
 class Fault(Exception):  # noqa: N818 - the name says it
     """An evaluation ends here: the status it ends with, and why."""
 
-    def __init__(self, status: str, reason: str, max_abs_err: float | None = None) -> None:
+    def __init__(self, status: str, reason: str, max_abs_err: float | None = None, *, died: bool = False) -> None:
         super().__init__(f"{status}: {reason}")
         self.status = status
         self.reason = reason
         self.max_abs_err = max_abs_err
+        self.died = died
+        """Whether the worker was lost, which can be the machine's doing."""
 
 
 def one_line(text: str) -> str:

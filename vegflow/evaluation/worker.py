@@ -9,18 +9,26 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
 
 from vegflow.evaluation import channel
-from vegflow.evaluation.arena import Arena, Description, Shape
+from vegflow.evaluation.arena import Arena, Description
+from vegflow.evaluation.comparison import check_form
+from vegflow.evaluation.memory import read_output
 from vegflow.evaluation.verdict import Fault
 
 ANSWER_S = 30.0
+AWAKE_S = 500e-6
+"""CPU seconds that the kernel may still book to a worker after it was found stopped; charged to its next run."""
+STOP_S = 10.0
+MOST_THREADS = 256
+
+Forms = tuple[list[Description], list[Description]]
+"""Of a slot's inputs and of its outputs."""
 
 
 @dataclass(frozen=True)
@@ -40,14 +48,12 @@ class Block:
 
     call_s: float
     """The calls, on the judge's clock for the device: see `Worker.clock`."""
-    write_s: float
-    """Writing the outputs, on the same clock."""
     wall_s: float
     """The calls on the judge's wall clock."""
     own_s: float
     """What the worker says the calls took; evidence, never the measure."""
-    outputs: list[Any]
-    """Forms of the outputs, one list a slot, as the worker describes them."""
+    outputs: dict[int, Any]
+    """Slot -> form of its outputs and where they lie, as the worker says."""
 
 
 class Worker:
@@ -59,13 +65,13 @@ class Worker:
         """`bury` reaps the process: given its pid and the seconds it has to die by itself."""
         self.pid = pid
         self.device = device
-        self._arena: Arena | None = None
         self.left_s = timeout_s
         """Seconds the judge is still willing to wait for it, in all."""
         self._reap = bury
         self._sock = sock
         self._death: Death | None = None
-        self._slots: list[list[Description]] = []
+        self._slots: dict[int, Forms] = {}
+        self._frozen_at: float | None = None
         try:
             self.layers: dict[str, str] = self._answer()["layers"]
         except Fault as fault:
@@ -77,51 +83,61 @@ class Worker:
         self._send({"kind": kind, **request}, fds)
         return self._answer()
 
-    def map(self, shape: Shape) -> None:
-        """Give the worker an arena of its own, which nobody has written to."""
-        self._arena = Arena(shape)
-        self.ask("map", fds=(self._arena.fd,), shape=vars(shape))
+    def map(self, arena: Arena) -> None:
+        """Give the worker an arena; its slots hold nothing until they are prepared."""
+        self.ask("map", fds=(arena.fd,), shape=vars(arena.shape))
 
-    def inputs(self, slot: int) -> torch.Tensor:
-        """The bytes of a slot's inputs in shared memory, uint8."""
-        assert self._arena is not None
-        return self._arena.inputs(slot)
+    def prepare(self, slots: Mapping[int, Forms]) -> None:
+        """Tell a stopped worker what these slots will hold, where it has not been told before."""
+        news = {slot: forms for slot, forms in slots.items() if self._slots.get(slot) != forms}
+        if news:
+            self.resume()
+            self.ask("prepare", slots=[(slot, *forms) for slot, forms in news.items()])
+            self.stop()
+            self._slots.update(news)
 
-    def outputs(self, slot: int) -> torch.Tensor:
-        """The bytes of a slot's outputs in shared memory, uint8."""
-        assert self._arena is not None
-        return self._arena.outputs(slot)
-
-    def prepared(self, slots: list[list[Description]]) -> bool:
-        """Whether `prepare` was last called with slots that begin so."""
-        return self._slots[: len(slots)] == slots
-
-    def prepare(self, slots: list[list[Description]]) -> None:
-        """Tell a running worker what the slots will hold."""
-        if not self.prepared(slots):
-            self.ask("prepare", slots=slots)
-            self._slots = slots
-
-    def run(self, count: int) -> Block:
-        """Have a stopped worker call its model on the first `count` slots; it is stopped again afterwards."""
+    def run(self, slots: Sequence[int]) -> Block:
+        """Have a stopped worker call its model on `slots`; it is stopped again, with its outputs in its memory."""
         if self.device == "cuda":
             self.resume()
-            self.ask("upload", count=count)
-        wall, start = time.perf_counter(), self.clock()
-        self._send({"kind": "run", "count": count})
+            self.ask("upload", slots=list(slots))
+        start, wall = self._frozen_at if self._frozen_at is not None else self.clock(), time.perf_counter()
+        self._send({"kind": "run", "slots": list(slots)})
         self.resume()
         done = self._answer()
-        wall, middle = time.perf_counter() - wall, self.clock()
-        self._send({"kind": "write"})
-        answer = self._answer()
+        wall = time.perf_counter() - wall
+        if self.device == "cuda":
+            end = self.clock()
+            done["outputs"] = self.ask("write", slots=list(slots)).get("outputs")
         self.stop()
-        end = self.clock()
-        own, outputs = done.get("done"), answer.get("outputs")
+        if self.device != "cuda":
+            end = self._frozen_at
+        own, outputs = done.get("done"), done.get("outputs")
         if not isinstance(own, int | float) or not 0 <= own < 1e15:
             raise Fault("rejected_hack", "the worker's clock does not give a time")
-        if not isinstance(outputs, list) or len(outputs) != count:
+        if not isinstance(outputs, list) or len(outputs) != len(slots):
             raise Fault("rejected_hack", "the worker's answers are not those of its loop")
-        return Block(middle - start, end - middle, wall, own / 1e9, outputs)
+        return Block(end - start, wall, own / 1e9, dict(zip(slots, outputs, strict=True)))
+
+    def read(self, block: Block, slot: int, form: Sequence[Description]) -> list[torch.Tensor]:
+        """The outputs of one of a stopped worker's last calls.
+
+        Raises Fault: `wrong_output` if they have another form, `timeout` if what is strewn over much memory takes more
+        time than the candidate has left, and what `read_output` raises.
+        """
+        start = time.monotonic()
+        found = block.outputs[slot]
+        wrong = check_form(form, found)
+        if wrong:
+            raise Fault("wrong_output", wrong)
+        outputs = [
+            read_output(self.pid, entry, getattr(torch, wanted["dtype"]), wanted["shape"])
+            for entry, wanted in zip(found, form, strict=True)
+        ]
+        self.left_s -= time.monotonic() - start
+        if self.left_s < 0:
+            raise Fault("timeout", "its time was used up by reading its outputs")
+        return outputs
 
     def clock(self) -> float:
         """Seconds on the clock by which calls are measured, read outside the worker's process.
@@ -137,32 +153,33 @@ class Worker:
             self._raise_for_death()
 
     def stop(self) -> None:
-        """Freeze every thread of the worker: what it does not do while the clock runs, it does not do."""
+        """Freeze every thread of the worker. What it computes until then counts as part of the run before."""
         os.kill(self.pid, signal.SIGSTOP)
-        deadline = time.monotonic() + 1.0
+        deadline = time.monotonic() + STOP_S
         while not self._frozen():
             if time.monotonic() > deadline:
-                raise Fault("evaluator_error", "a worker could not be stopped")
+                raise Fault("rejected_hack", "a worker that cannot be stopped")
             os.sched_yield()
         if channel.pending(self._sock):
             raise Fault("rejected_hack", "bytes on the channel that no request asked for")
+        self._frozen_at = self.clock()
 
     def resume(self) -> None:
-        """Let a stopped worker go on."""
+        """Let a stopped worker go on. Raises Fault if it has been at work since it was stopped."""
+        if self._frozen_at is not None and self.device != "cuda" and self.clock() - self._frozen_at > AWAKE_S:
+            raise Fault("rejected_hack", "it went on while it was stopped")
+        self._frozen_at = None
         os.kill(self.pid, signal.SIGCONT)
 
     def pin(self, cpus: set[int]) -> None:
         """Have every thread of the worker run on `cpus` only."""
-        for thread in os.listdir(f"/proc/{self.pid}/task"):
+        for thread in self._threads():
             with contextlib.suppress(ProcessLookupError):
                 os.sched_setaffinity(int(thread), cpus)
 
     def end(self) -> Death:
-        """Kill the worker and free what it held."""
+        """Kill the worker."""
         self._sock.close()
-        if self._arena is not None:
-            self._arena.close()
-            self._arena = None
         return self._bury(0.0)
 
     def _bury(self, grace_s: float) -> Death:
@@ -170,12 +187,22 @@ class Worker:
             self._death = self._reap(self.pid, grace_s)
         return self._death
 
+    def _threads(self) -> list[str]:
+        """Their ids. Raises Fault if they are too many."""
+        threads = os.listdir(f"/proc/{self.pid}/task")
+        if len(threads) > MOST_THREADS:
+            raise Fault("rejected_hack", f"{len(threads)} threads")
+        return threads
+
     def _frozen(self) -> bool:
-        for thread in os.listdir(f"/proc/{self.pid}/task"):
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-                stat = Path(f"/proc/{self.pid}/task/{thread}/stat").read_bytes()
-                if stat.rpartition(b")")[2].split()[0] not in b"TtZX":
-                    return False
+        for thread in self._threads():
+            try:
+                with open(f"/proc/{self.pid}/task/{thread}/stat", "rb") as stat:
+                    state = stat.read().rpartition(b")")[2].split()[0]
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if state not in b"TtZX":
+                return False
         return True
 
     def _send(self, request: dict[str, Any], fds: tuple[int, ...] = ()) -> None:
@@ -187,14 +214,14 @@ class Worker:
         except channel.ChannelClosedError:
             self._raise_for_death()
         except TimeoutError as error:
-            raise Fault("timeout", "the worker no longer reads its requests") from error
+            raise Fault("timeout", "the worker no longer reads its requests", died=True) from error
 
     def _answer(self) -> dict[str, Any]:
         start = time.monotonic()
         try:
             answer, _ = channel.receive(self._sock, deadline=start + self.left_s, largest=channel.LARGEST_REPLY)
         except TimeoutError:
-            raise Fault("timeout", "no answer within the time a candidate may take in all") from None
+            raise Fault("timeout", "no answer within the time a candidate may take in all", died=True) from None
         except channel.ChannelGarbledError as error:
             raise Fault("rejected_hack", f"on the channel: {error}") from None
         except channel.ChannelClosedError:
@@ -213,9 +240,9 @@ class Worker:
         if death.signal == signal.SIGXCPU:
             raise Fault("timeout", "the CPU time a candidate may take is used up")
         if death.signal == signal.SIGKILL:
-            raise Fault("out_of_memory", "killed by the kernel")
+            raise Fault("out_of_memory", "killed by the kernel", died=True)
         if death.signal:
-            raise Fault("runtime_error", f"died of {signal.strsignal(death.signal) or death.signal}")
+            raise Fault("runtime_error", f"died of {signal.strsignal(death.signal) or death.signal}", died=True)
         raise Fault("runtime_error", f"exited with status {death.code} instead of answering")
 
 

@@ -1,9 +1,10 @@
-"""The parent of all workers: a fresh process with torch loaded, that forks a confined child on request and buries it.
+"""The parent of all workers and builds: a fresh process with torch loaded; forks a confined child on request, buries it.
 
 Knows processes only: it runs no program, sees no inputs and holds no secrets; judge and worker talk past it.
 """
 
 import contextlib
+import ctypes
 import gc
 import os
 import signal
@@ -12,7 +13,10 @@ import sys
 import time
 from typing import Any
 
-from vegflow.evaluation import channel, isolation
+from vegflow.evaluation import builder, channel, isolation
+
+GAPS = tuple((64 << 10) << power for power in range(8, -1, -1))
+"""Bytes of the blocks that gaps in the heap are filled with: 16 MB to 64 KB."""
 
 
 def main(control: int, device: str, own_root: str) -> None:
@@ -20,6 +24,7 @@ def main(control: int, device: str, own_root: str) -> None:
 
     `own_root` is where this package lies, if it is a checkout: workers may not read it.
     """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the judge ends it, when it ends
     layers = {"namespaces": isolation.attempt(lambda: isolation.namespaces(device))}
     _load()  # only now: torch starts a thread, after which there is no new user namespace
     sys.path[:] = [path for path in sys.path if path != own_root]
@@ -33,12 +38,13 @@ def main(control: int, device: str, own_root: str) -> None:
     zygote = os.getpid()
     isolation.prctl(isolation.PR_SET_CHILD_SUBREAPER, 1)
     gc.collect()
+    _close_heap()
     gc.freeze()  # a collection in a child would touch, and so copy, every page that holds an object
     channel.send(sock, {"layers": layers})
     children: set[int] = set()
     while True:
         try:
-            request, fds = channel.receive(sock)
+            request, fds = channel.receive(sock, descriptors=True)
         except channel.ChannelClosedError:
             break
         if request["kind"] == "spawn":
@@ -46,8 +52,18 @@ def main(control: int, device: str, own_root: str) -> None:
             pid = os.fork()
             if not pid:
                 sock.close()
-                _become_worker(zygote, fds[0], null, limits, ruleset, device)
+                _become_worker(zygote, fds[0], null, limits, ruleset, device, request["confined"])
             os.close(fds[0])
+            children.add(pid)
+            channel.send(sock, {"pid": pid})
+        elif request["kind"] == "build":
+            builder.preload(request)
+            pid = os.fork()
+            if not pid:
+                sock.close()
+                _become_builder(zygote, fds, null, request)
+            for fd in fds:
+                os.close(fd)
             children.add(pid)
             channel.send(sock, {"pid": pid})
         else:
@@ -61,7 +77,8 @@ def _load() -> None:
     """Load torch and have it do once what it does on first use, so that no worker pays for it."""
     import torch
 
-    import vegflow.evaluation.child  # noqa: F401
+    import vegflow.evaluation.child
+    import vegflow.evaluation.native  # noqa: F401
 
     torch.set_num_threads(1)
     with torch.no_grad():
@@ -71,20 +88,37 @@ def _load() -> None:
         torch.nn.Linear(8, 8)(x).relu()
 
 
-def _become_worker(zygote: int, fd: int, null: int, limits: isolation.Limits, ruleset: int | None, device: str) -> None:
+def _close_heap() -> None:
+    """Have workers take their buffers from fresh memory: fill the gaps that loading left in the heap, and cut its end.
+
+    A buffer in such a gap lies in the zygote's pages, which are copied on the first write, 4 KB at a time and wherever
+    there is room, while one at the heap's end gets huge pages of its own. Which of the two a call's buffers got, and
+    stayed with, made two workers with the same program differ by up to a fifth.
+    """
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype = libc.sbrk.restype = ctypes.c_void_p
+    libc.malloc.argtypes = libc.malloc_trim.argtypes = [ctypes.c_size_t]
+    libc.free.argtypes = [ctypes.c_void_p]
+    libc.malloc_trim(0)
+    for size in GAPS:
+        while True:
+            end = libc.sbrk(ctypes.c_ssize_t(0))
+            block = libc.malloc(size)
+            if libc.sbrk(ctypes.c_ssize_t(0)) != end:  # there was no gap: the heap grew
+                libc.free(block)
+                break
+    libc.malloc_trim(0)
+
+
+def _become_worker(
+    zygote: int, fd: int, null: int, limits: isolation.Limits, ruleset: int | None, device: str, confined: bool
+) -> None:
     """The forked child: confined before it reads its first message. Never returns."""
     from vegflow.evaluation.child import serve
 
     try:
-        isolation.die_with_parent(zygote)
-        os.setsid()
-        for target in (0, 1, 2):
-            os.dup2(null, target)
-        for other in map(int, os.listdir("/proc/self/fd")):
-            if other > 2 and other not in (fd, ruleset):
-                with contextlib.suppress(OSError):  # the listing's own
-                    os.close(other)
-        layers = isolation.confine(limits, ruleset)
+        _detach(zygote, null, null, {fd, ruleset})
+        layers = isolation.confine(limits, ruleset) if confined else {}
         if ruleset is not None:
             os.close(ruleset)
         sock = socket.socket(fileno=fd)
@@ -92,6 +126,28 @@ def _become_worker(zygote: int, fd: int, null: int, limits: isolation.Limits, ru
         serve(sock, device)
     finally:
         os._exit(70)
+
+
+def _become_builder(zygote: int, fds: list[int], null: int, order: dict[str, Any]) -> None:
+    """The forked child of a build: `fds` are the file its messages go to, and a pipe for its report. Never returns."""
+    try:
+        messages, report = fds
+        _detach(zygote, null, messages, {report})
+        builder.become(order, report)
+    finally:
+        os._exit(70)
+
+
+def _detach(zygote: int, null: int, output: int, keep: set[int | None]) -> None:
+    """A forked child: a session of its own, which dies with its parent and holds no file but `output` and `keep`."""
+    isolation.die_with_parent(zygote)
+    os.setsid()
+    for source, target in ((null, 0), (output, 1), (output, 2)):
+        os.dup2(source, target)
+    for other in map(int, os.listdir("/proc/self/fd")):
+        if other > 2 and other not in keep:
+            with contextlib.suppress(OSError):  # the listing's own
+                os.close(other)
 
 
 def _bury(pid: int, grace_s: float) -> dict[str, Any]:

@@ -1,0 +1,136 @@
+"""The centre and its interval: exact where that can be counted, and true over all looks of the schedule."""
+
+import contextlib
+import itertools
+import math
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vegflow.config.evaluation import PROTOCOLS
+from vegflow.evaluation import timing
+from vegflow.evaluation.intervals import EXACT_UP_TO, _left_out, centre, interval
+from vegflow.evaluation.worker import Block
+
+values = st.lists(st.floats(-100, 100), min_size=1, max_size=30)
+
+
+def rank_sums(n: int) -> list[int]:
+    """The signed-rank statistic for each of the equally likely patterns of signs."""
+    return [sum(itertools.compress(range(1, n + 1), signs)) for signs in itertools.product((0, 1), repeat=n)]
+
+
+@pytest.mark.parametrize("n", range(1, 9))
+@pytest.mark.parametrize("level", [0.5, 0.8, 0.95, 0.99])
+def test_what_is_left_out_is_what_a_count_of_all_signs_says(n, level):
+    tail, sums = (1 - level) / 2, rank_sums(n)
+    left_out = [k for k in range(n * (n + 1) // 2) if sum(w <= k for w in sums) <= tail * 2**n]
+    assert _left_out(n, tail) == max(left_out, default=0)
+
+
+@pytest.mark.parametrize("n", [2, 5, 7, 9])
+@pytest.mark.parametrize("level", [0.8, 0.95, 0.99])
+def test_an_interval_holds_the_centre_of_symmetric_noise_as_often_as_it_says(n, level):
+    patterns = itertools.product((-1.0, 1.0), repeat=n)
+    held = 0
+    for signs in patterns:
+        low, high = interval([sign * 2.0**i for i, sign in enumerate(signs)], level)
+        held += low <= 0 <= high
+    assert held / 2**n >= min(level, 1 - 2.0 ** (1 - n))
+
+
+def test_the_approximation_for_many_values_meets_the_exact_one():
+    n = EXACT_UP_TO
+    for level in (0.9, 0.95, 0.99):
+        exact, beyond = _left_out(n, (1 - level) / 2), _left_out(n + 1, (1 - level) / 2)
+        assert 0 < beyond - exact < n / 2 + 1
+
+
+@given(values, st.sampled_from([0.5, 0.95, 0.99]))
+def test_the_centre_lies_in_its_interval_and_that_in_the_range(numbers, level):
+    low, high = interval(numbers, level)
+    assert min(numbers) <= low <= centre(numbers) <= high <= max(numbers)
+
+
+@given(values, st.randoms())
+def test_the_order_of_values_does_not_matter(numbers, random):
+    shuffled = random.sample(numbers, len(numbers))
+    assert interval(shuffled) == interval(numbers)
+    assert centre(shuffled) == centre(numbers)
+
+
+@given(values)
+def test_another_sign_turns_the_interval_round(numbers):
+    low, high = interval(numbers)
+    assert interval([-x for x in numbers]) == (-high, -low)
+    assert centre([-x for x in numbers]) == -centre(numbers)
+
+
+@given(values, st.floats(-100, 100))
+def test_a_shift_moves_the_interval(numbers, shift):
+    low, high = interval(numbers)
+    assert interval([x + shift for x in numbers]) == pytest.approx((low + shift, high + shift), abs=1e-9)
+    assert centre([x + shift for x in numbers]) == pytest.approx(centre(numbers) + shift, abs=1e-9)
+
+
+def test_a_quarter_of_wild_values_moves_the_centre_little():
+    numbers = [0.01 * i for i in range(-10, 11)] + [1e6] * 5
+    assert abs(centre(numbers)) < 0.1
+
+
+@pytest.mark.parametrize("function", [centre, interval])
+def test_no_values_have_no_centre(function):
+    with pytest.raises(ValueError, match="no values"):
+        function([])
+
+
+NOISE = {
+    "normal": lambda rng, n: 0.03 * rng.standard_normal(n),
+    "heavy-tailed": lambda rng, n: 0.02 * rng.standard_t(1.5, n).clip(-500, 500),
+    "bimodal": lambda rng, n: 0.08 * rng.integers(0, 2, n) + 0.003 * rng.standard_normal(n),
+    "skewed": lambda rng, n: 0.05 * rng.exponential(size=n),  # interruptions only ever lengthen a time
+}
+
+
+@pytest.fixture
+def group_of(monkeypatch):
+    """A group as `measure` makes one, looks and all, from times that another function gives."""
+
+    def make(rng, noise, speedup, protocol, delta):
+        def pair(*_):
+            ours, theirs = (1e-3 * np.exp(noise(rng, 1)[0]) for _ in range(2))
+            return Block(speedup * ours, speedup * ours, speedup * ours, {}), Block(theirs, theirs, theirs, {})
+
+        monkeypatch.setattr(timing, "_pair", pair)
+        reference = SimpleNamespace(warm_up=lambda worker: None, worker=None, overhead_s=0.0)
+        return timing.measure(reference, None, 1, protocol, delta, "cpu", lambda *_: None)
+
+    monkeypatch.setattr(timing, "own_core", lambda workers: contextlib.nullcontext())
+    monkeypatch.setattr(timing, "timing_lock", lambda device: contextlib.nullcontext())
+    return make
+
+
+@pytest.mark.parametrize("name", NOISE)
+def test_all_looks_together_decide_wrongly_in_five_percent_at_most(group_of, name):
+    """At a speedup of exactly 1 + delta either decision is wrong; the schedule is the protocol's own."""
+    rng, times, wrong, early = np.random.default_rng(0), 700, 0, 0
+    protocol = replace(PROTOCOLS["fast"], resolution=0.0)
+    for _ in range(times):
+        group = group_of(rng, NOISE[name], 1.02, protocol, 0.02)
+        low, high = interval(group.log_ratios, timing.LEVEL)
+        wrong += not low <= math.log(1.02) <= high
+        early += len(group.log_ratios) < protocol.most_pairs
+    assert early <= wrong, "it stops before the last look only when it thinks that it knows"
+    assert wrong <= times * (0.05 + 2 * math.sqrt(0.05 * 0.95 / times))
+
+
+@pytest.mark.parametrize(("speedup", "fast"), [(1.5, True), (0.7, False)])
+def test_a_clear_case_is_decided_at_the_first_look(group_of, speedup, fast):
+    protocol = PROTOCOLS["fast"]
+    group = group_of(np.random.default_rng(0), NOISE["normal"], speedup, protocol, 0.02)
+    assert len(group.log_ratios) == protocol.least_pairs
+    assert (timing.combine([group]).low > 1.02) == fast
