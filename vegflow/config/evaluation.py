@@ -67,7 +67,7 @@ class EvaluationConfig(Block):
     """Where candidates run; `auto` takes CUDA where there is one."""
     protocol: Literal["fast", "full", "paper"] = "fast"
     """`fast` times until it is decided whether the speedup exceeds 1 + delta, `full` with eight pairs of workers, which
-    makes the speedup known to about 1 %; `paper` tries five inputs of the task's own kind and shape and times five pairs, as the paper does."""
+    knows it to some 2 %; `paper` tries five inputs of the task's own kind and shape and times five pairs, as the paper does."""
     reference: Literal["eager", "compile"] = "eager"
     """What the candidate is timed against: the task's program as it is, or under `torch.compile`."""
     correctness_trials: int | None = Field(None, ge=1)

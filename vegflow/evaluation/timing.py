@@ -26,7 +26,7 @@ from vegflow.evaluation.verdict import Fault
 from vegflow.evaluation.worker import Block, Worker
 
 LEVEL = 0.99  # of each look: all looks together then cover about 95 % (tests/evaluation/test_intervals.py)
-LUCK = 0.025
+LUCK = 0.045
 """Standard deviation of the log-ratio between two pairs of workers that run the same programs: how a process's memory
 happens to lie makes it faster or slower for as long as it lives (measured: `python -m benchmarks evaluator_noise`)."""
 CLEARLY_FAST = 1.2
@@ -198,8 +198,7 @@ def _pair(
     for ours in (True, False) if reference_first else (False, True):
         worker: Reference | Worker = reference if ours else candidate
         worker.prepare({slot: (inputs.form, reference.output_form) for slot, inputs in parts.items()})
-        if ours:  # the candidate may have changed them
-            reference.fill(WARM_SLOT, reference.item(0).inputs)
+        reference.fill(WARM_SLOT, reference.item(0).inputs)  # the candidate may have changed them
         worker.run([WARM_SLOT])
         for slot, inputs in parts.items():
             reference.fill(slot, inputs.data)
