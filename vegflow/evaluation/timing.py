@@ -27,8 +27,9 @@ from vegflow.evaluation.worker import Block, Worker
 
 LEVEL = 0.99  # of each look: all looks together then cover about 95 % (tests/evaluation/test_intervals.py)
 LUCK = 0.045
-"""Standard deviation of the log-ratio between two pairs of workers that run the same programs: how a process's memory
-happens to lie makes it faster or slower for as long as it lives (measured: `python -m benchmarks evaluator_noise`)."""
+"""Allowance: standard deviation of the log-ratio between two pairs of workers that run the same programs, which differ
+by some percent for as long as they live. `python -m benchmarks evaluator_noise` gave 0.018 and 0.045 in two runs (the
+second before both sides warmed up alike); the larger one is taken, since it errs against calling a candidate fast."""
 CLEARLY_FAST = 1.2
 LOOKS = 1.4  # times the pairs of the look before
 LEAST_SHARE = 0.05  # of a measured block that must remain after the messages' own time is taken off
