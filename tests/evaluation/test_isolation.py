@@ -18,6 +18,7 @@ from vegflow.evaluation.syscalls import ARCHITECTURES, CALLS
 
 pytestmark = pytest.mark.xdist_group("evaluator")
 
+QUICK = EvaluationConfig(protocol="paper", timing_trials=3)
 ATTEMPTS = {
     "write a file": "open('/tmp/vegflow-was-here', 'w')",
     "write beside the interpreter": "open(sys.prefix + '/vegflow-was-here', 'w')",
@@ -145,7 +146,7 @@ def verdicts(tmp_path_factory):
                 before = before.replace(word, value)
             programs.append(program("return x / (1 + x.abs())", before))
         candidates = [Candidate("T/1", text) for text in programs]
-        config = EvaluationConfig(timing_trials=3, correctness_trials=1, timeout_s=10)
+        config = EvaluationConfig(protocol="paper", timing_trials=3, correctness_trials=1, timeout_s=10)
         return dict(zip(ATTEMPTS, evaluate_candidates(candidates, {"T/1": SOFTSIGN}, config), strict=True))
 
 
@@ -173,18 +174,18 @@ def test_threads_are_allowed():
         "import threading\ny = []\nt = threading.Thread(target=lambda: y.append(x / (1 + x.abs())))\n"
         "t.start()\nt.join()\nreturn y[0]"
     )
-    (verdict,) = evaluate_candidates([Candidate("T/1", threaded)], {"T/1": SOFTSIGN}, EvaluationConfig(timing_trials=3))
+    (verdict,) = evaluate_candidates([Candidate("T/1", threaded)], {"T/1": SOFTSIGN}, QUICK)
     assert verdict.status == "correct", verdict
 
 
 def test_what_programs_do_is_allowed():
     ordinary = program("return x / (1 + x.abs())", ORDINARY)
-    (verdict,) = evaluate_candidates([Candidate("T/1", ordinary)], {"T/1": SOFTSIGN}, EvaluationConfig(timing_trials=3))
+    (verdict,) = evaluate_candidates([Candidate("T/1", ordinary)], {"T/1": SOFTSIGN}, QUICK)
     assert verdict.status == "correct", verdict
 
 
 def test_a_thousand_threads_are_too_many():
-    config = EvaluationConfig(timing_trials=3, timeout_s=20)
+    config = QUICK.model_copy(update={"timeout_s": 20.0})
     many = program("return x / (1 + x.abs())", MANY)
     (verdict,) = evaluate_candidates([Candidate("T/1", many)], {"T/1": SOFTSIGN}, config)
     bounded = isolation_report()["limits"].endswith(", threads")  # by the kernel

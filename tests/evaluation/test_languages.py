@@ -3,7 +3,7 @@
 import ast
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from vegflow.evaluation import languages
@@ -128,6 +128,7 @@ PIECES = (
 TEXT = st.one_of(st.text(), st.lists(st.sampled_from([*PIECES.split(" "), " "]), max_size=30).map("".join))
 
 
+@example("''\r''", "python")  # the second string would be a docstring once the first is gone
 @given(TEXT, st.sampled_from(list(LANGUAGES)))
 def test_any_text_has_a_normal_form_that_is_its_own(text, language):
     once = normalised(text, language)

@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 
 from vegflow.evaluation import channel
 from vegflow.evaluation.arena import Arena, Shape, describe, views
-from vegflow.evaluation.comparison import SEQUENTIAL, Tolerance, check_form, compare, kernelbench_allclose
+from vegflow.evaluation.comparison import (
+    NEXT_TO_NOTHING,
+    SEQUENTIAL,
+    Tolerance,
+    check_form,
+    compare,
+    kernelbench_allclose,
+)
 from vegflow.evaluation.device import device_identity, resolve_device
 from vegflow.evaluation.expectation import Target, plain_expectation
 from vegflow.evaluation.timing import idle, refuse_lies, timing_lock
@@ -34,8 +41,19 @@ def test_a_difference_passes_exactly_within_tolerance(values, share, sign):
     if abs(share - 1) > 1e-3:
         assert outcome.status == ("wrong_output" if share > 1 else "")
         assert bool(outcome.reason) == (share > 1)
-        assert outcome.error == pytest.approx(share, rel=1e-3, abs=1e-3) or outcome.error <= 1 >= share
+        assert outcome.error == pytest.approx(share, rel=1e-3, abs=1e-3) or share <= outcome.error <= NEXT_TO_NOTHING
     assert outcome.largest == pytest.approx((expected - actual).abs().max().item())
+
+
+def test_a_large_elements_error_is_a_share_of_what_is_allowed_for_it():
+    """The product of two spikes: its last bits are large beside the other elements, and next to nothing of itself."""
+    expected = torch.ones(1000)
+    expected[7] = 2e4
+    actual = expected.clone()
+    actual[7] *= 1 + 2e-7
+    outcome = judge(expected, actual)
+    assert outcome.largest > 1e-3
+    assert outcome.error < 1e-2
 
 
 def test_tolerance_goes_with_the_unit_of_the_output():

@@ -1,6 +1,7 @@
 """What is made of measured blocks, without a clock: pairs that count, groups, ratios, and when it is enough."""
 
 import math
+import statistics
 
 import pytest
 from hypothesis import given
@@ -75,13 +76,14 @@ def test_a_drift_common_to_both_cancels():
     drift = [1.0, 2.0, 5.0, 0.5, 1.5]
     timing = combine([Group([2 * d for d in drift], drift)])
     assert timing.speedup == pytest.approx(2)
-    assert timing.low_here == pytest.approx(2)
+    assert timing.high_here == pytest.approx(2)
 
 
 def test_luck_widens_even_a_group_without_noise():
     one = combine([steady(1.03)])
     assert one.speedup == pytest.approx(1.03)
-    assert one.low_here > 1 + DELTA > one.low
+    assert one.high_here == pytest.approx(1.03, abs=1e-3)
+    assert one.low < 1 + DELTA < one.high_here < one.high
     assert one.half_width == pytest.approx(2.576 * LUCK, rel=0.01)
 
 
@@ -112,11 +114,19 @@ def test_what_is_not_fast_with_these_workers_ends_at_once():
     assert enough(combine([steady(1.0)]), FAST, DELTA)
 
 
+def test_what_may_still_be_fast_gets_more_groups():
+    """A group that is noisy, and one that is fast unless it was lucky, decide nothing."""
+    wide = combine([steady(1.03, noise=0.02)])
+    assert wide.high_here > 1 + DELTA + FAST.resolution
+    assert not enough(wide, FAST, DELTA)
+    assert enough(combine([steady(1.03)]), FAST, DELTA)
+
+
 def test_fast_needs_the_allowance_for_luck():
-    near = combine([steady(1.05)])
+    near = combine([steady(1.12)])
     assert not near.low > 1 + DELTA
     assert not enough(near, FAST, DELTA)
-    assert enough(combine([steady(1.05)] * FAST.most_groups), FAST, DELTA)
+    assert enough(combine([steady(1.12)] * FAST.most_groups), FAST, DELTA)
     clear = combine([steady(1.5)])
     assert clear.low > 1 + DELTA
     assert enough(clear, FAST, DELTA)
@@ -134,11 +144,23 @@ def test_a_small_gain_is_fast_after_several_groups():
     assert 2 <= needed <= FAST.most_groups
 
 
-def test_the_full_protocol_takes_its_groups_in_any_case():
+def test_the_full_protocol_goes_on_until_the_speedup_is_known():
+    """Its least number of groups in any case, and more while they scatter."""
     assert not enough(combine([steady(3.0)] * (FULL.least_groups - 1)), FULL, DELTA)
     assert not enough(combine([steady(0.3)] * (FULL.least_groups - 1)), FULL, DELTA)
     assert enough(combine([steady(3.0)] * FULL.least_groups), FULL, DELTA)
-    assert combine([steady(1.0)] * FULL.least_groups).half_width < 0.045
+    half = FULL.least_groups // 2
+    scattered = [steady(1.05)] * half + [steady(0.95)] * half
+    assert combine(scattered).standard_error > FULL.precision
+    assert not enough(combine(scattered), FULL, DELTA)
+    assert enough(combine(scattered * (FULL.most_groups // len(scattered))), FULL, DELTA)
+
+
+def test_the_standard_error_is_that_of_the_mean_of_the_groups():
+    timing = combine([steady(1.0), steady(1.1), steady(1.3)])
+    centres = [0.0, math.log(1.1), math.log(1.3)]
+    assert timing.standard_error == pytest.approx(statistics.stdev(centres) / math.sqrt(3), rel=1e-3)
+    assert combine([steady(1.0)]).standard_error == math.inf
 
 
 def test_the_papers_protocol_is_one_group():

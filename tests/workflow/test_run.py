@@ -27,6 +27,8 @@ class Runner:
         self.root = root
         study = (root / "tests/workflow/pico_study.yaml").read_text()
         (folder / "study.yaml").write_text(study.replace("PICO", str(root / "tests/workflow/pico.yaml")))
+        self.made_twice: list[str] = []
+        self._done: dict[str, int] = {}
 
     def start(self, *arguments: str) -> subprocess.Popen:
         command = [sys.executable, "-m", "snakemake", "--snakefile", str(self.root / "Snakefile"), "--cores", "2"]
@@ -39,6 +41,25 @@ class Runner:
     def run(self, *arguments: str) -> None:
         process = self.start(*arguments)
         assert process.wait(240) == 0, (self.folder / "snakemake.log").read_text()[-4000:]
+
+    def kill_in(self, stage: str) -> None:
+        """Start it, and kill its whole process group soon after a job of the stage has begun."""
+        seen = set(self.logs(stage))
+        process = self.start()
+        while process.poll() is None and not set(self.logs(stage)) - seen:
+            time.sleep(0.01)
+        time.sleep(0.15)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        self.note(f"{stage} was killed")
+
+    def note(self, when: str) -> None:
+        """Remember what is complete by now, and what was complete before and has been made again."""
+        now, unfinished = self.outputs(), self.unfinished()
+        twice = [path for path, changed in self._done.items() if now.get(path) != changed]
+        self.made_twice += [f"{path} before {when}" for path in twice]
+        self._done = {path: changed for path, changed in now.items() if path not in unfinished}
 
     def outputs(self) -> dict[str, int]:
         """Whole output files -> time of their last change."""
@@ -64,88 +85,72 @@ class Runner:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, root) -> Runner:
+def runner(tmp_path_factory, root) -> Runner:
+    """A study that was killed in each of its stages and then went on to its end."""
     runner = Runner(tmp_path_factory.mktemp("pico"), root)
+    for stage in STAGES:
+        runner.kill_in(stage)
     runner.run()
+    runner.note("the end")
     return runner
 
 
-def test_every_stage_leaves_its_artifacts(finished):
-    rollouts, evaluations = finished.frame("rollouts", ROLLOUTS), finished.frame("evaluations", EVALUATIONS)
+def test_every_stage_leaves_its_artifacts(runner):
+    rollouts, evaluations = runner.frame("rollouts", ROLLOUTS), runner.frame("evaluations", EVALUATIONS)
     assert rollouts.height == evaluations.height == 2 * 12 + 2 * 12 + 2 * 8
     assert rollouts["rollout_id"].n_unique() == rollouts.height
     assert set(rollouts["rollout_id"]) == set(evaluations["rollout_id"])
     assert evaluations.filter("correct").height > 10
     assert evaluations.filter(pl.col("status") == "evaluator_error").height == 0
-    updates = finished.frame("policies", UPDATES)
+    updates = runner.frame("policies", UPDATES)
     assert updates.select("trajectory", "step").rows() == [("rlvr", 1), ("ttt", 1)]
-    report = (finished.folder / "results/pico/report.html").read_text()
+    report = (runner.folder / "results/pico/report.html").read_text()
     assert report.startswith("<!DOCTYPE html>") or report.lstrip().lower().startswith("<!doctype html>")
 
 
-def test_rescoring_under_the_sampling_policy_gives_the_recorded_surprisal(finished):
-    rollouts = finished.frame("rollouts", ROLLOUTS).select("rollout_id", "policy_id", "logprob")
-    nll = finished.frame("nll", NLL)
+def test_rescoring_under_the_sampling_policy_gives_the_recorded_surprisal(runner):
+    rollouts = runner.frame("rollouts", ROLLOUTS).select("rollout_id", "policy_id", "logprob")
+    nll = runner.frame("nll", NLL)
     same = nll.join(rollouts, on=["rollout_id", "policy_id"])
     assert same.height == 8
     assert (same["nll"] + same["logprob"]).abs().max() < 1e-3
     assert nll["policy_id"].n_unique() == 2
 
 
-def test_equal_candidates_have_one_verdict(finished):
-    evaluations = finished.frame("evaluations", EVALUATIONS).filter(pl.col("candidate_sha256").is_not_null())
+def test_equal_candidates_have_one_verdict(runner):
+    evaluations = runner.frame("evaluations", EVALUATIONS).filter(pl.col("candidate_sha256").is_not_null())
     verdicts = evaluations.group_by("task_id", "candidate_sha256").agg(pl.col("speedup").n_unique())
     assert verdicts["speedup"].max() == 1
 
 
-def test_a_second_run_has_nothing_to_do(finished):
-    before = finished.outputs()
-    finished.run()
-    assert finished.outputs() == before
-    assert "Nothing to be done" in (finished.folder / "snakemake.log").read_text()
+def test_a_second_run_has_nothing_to_do(runner):
+    before = runner.outputs()
+    runner.run()
+    assert runner.outputs() == before
+    assert "Nothing to be done" in (runner.folder / "snakemake.log").read_text()
 
 
-def test_no_helper_outlives_the_run(finished):
+def test_no_helper_outlives_the_run(runner):
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         listing = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
-        if str(finished.folder) not in listing:
+        if str(runner.folder) not in listing:
             return
         time.sleep(0.2)
     pytest.fail(listing)
 
 
-def test_killed_in_every_stage_it_finishes_and_does_nothing_twice(tmp_path, root):
-    runner = Runner(tmp_path, root)
-    done: dict[str, int] = {}
-    for stage in STAGES:
-        seen = set(runner.logs(stage))
-        process = runner.start()
-        while process.poll() is None and not set(runner.logs(stage)) - seen:
-            time.sleep(0.01)
-        time.sleep(0.15)
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        unfinished = runner.unfinished()
-        now = runner.outputs()
-        for path, changed in done.items():
-            assert now.get(path) == changed, f"{path} was made twice before {stage} was killed"
-        done = {path: changed for path, changed in now.items() if path not in unfinished}
-    runner.run()
-    now = runner.outputs()
-    for path, changed in done.items():
-        assert now[path] == changed, f"{path} was made twice"
-    assert (tmp_path / "results/pico/report.html").exists()
-    assert not list(tmp_path.rglob("*.part"))
+def test_killed_in_every_stage_it_does_nothing_twice(runner):
+    assert runner.made_twice == []
+    assert not list(runner.folder.rglob("*.part"))
 
 
-def test_two_runs_of_one_seed_draw_the_same_rollouts(finished, tmp_path, root):
+def test_two_runs_of_one_seed_draw_the_same_rollouts(runner, tmp_path, root):
     """Up to the first update; from there on the rewards are timings, which no seed fixes."""
     again = Runner(tmp_path, root)
     again.run("--until", "build_model")
     first = "results/pico/rollouts/rlvr/seed42/step000.parquet"
     process = again.start(first)
     assert process.wait(120) == 0
-    one, two = (read_frame([runner.folder / first], ROLLOUTS) for runner in (finished, again))
+    one, two = (read_frame([run.folder / first], ROLLOUTS) for run in (runner, again))
     assert one.equals(two)

@@ -20,10 +20,12 @@ class Protocol:
     most_pairs: int
     """Pairs of timings in a group; timing ends between the two as soon as `fast` is decided within the group."""
     resolution: float
-    """Gain beyond 1 + delta that timing may miss: a group ends early once the speedup is surely below 1 + delta + this."""
+    """Gain beyond 1 + delta that timing may miss: it ends early once the speedup is surely below 1 + delta + this."""
     least_groups: int
     most_groups: int
     """Groups: new workers for both sides, since a process keeps some percent of luck as long as it lives."""
+    precision: float | None = None
+    """Standard error of the log-ratio, estimated from the groups, at which timing ends; None: once `fast` is decided."""
 
 
 PROTOCOLS = {
@@ -33,7 +35,7 @@ PROTOCOLS = {
         kinds=True,
         least_pairs=8,
         most_pairs=40,
-        resolution=0.03,
+        resolution=0.08,
         least_groups=1,
         most_groups=6,
     ),
@@ -45,7 +47,8 @@ PROTOCOLS = {
         most_pairs=40,
         resolution=0.0,
         least_groups=8,
-        most_groups=12,
+        most_groups=32,
+        precision=0.008,
     ),
     "paper": Protocol(
         correctness_trials=5,
@@ -66,8 +69,9 @@ class EvaluationConfig(Block):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where candidates run; `auto` takes CUDA where there is one."""
     protocol: Literal["fast", "full", "paper"] = "fast"
-    """`fast` times until it is decided whether the speedup exceeds 1 + delta, `full` with eight pairs of workers, which
-    knows it to some 2 %; `paper` tries five inputs of the task's own kind and shape and times five pairs, as the paper does."""
+    """`fast` times until it is decided whether the speedup exceeds 1 + delta, and lets gains below some 10 % go; `full`
+    with eight to 32 pairs of workers, until the speedup's standard error is below 1 %; `paper` tries five inputs of the
+    task's own kind and shape and times five pairs, as the paper does."""
     reference: Literal["eager", "compile"] = "eager"
     """What the candidate is timed against: the task's program as it is, or under `torch.compile`."""
     correctness_trials: int | None = Field(None, ge=1)
@@ -110,4 +114,5 @@ class EvaluationConfig(Block):
             resolution=named.resolution,
             least_groups=named.least_groups,
             most_groups=named.most_groups,
+            precision=named.precision,
         )

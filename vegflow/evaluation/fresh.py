@@ -7,6 +7,7 @@ which it could be told from earlier answers. What a tensor's structure does not 
 
 import math
 import random
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -58,9 +59,7 @@ def mix(one: torch.Tensor, other: torch.Tensor, target: torch.Tensor, mode: Mode
         if mode == "rows and columns":
             target.mul_(factors[..., None, :])
         return
-    unit = one.shape[-1] if mode == "turn rows" else 1
-    _turned(one, target, share, unit, first=True)
-    _turned(other, target, 1 - share, unit, first=False)
+    _turned(one, other, target, share, one.shape[-1] if mode == "turn rows" else 1)
     if spikes and mode == "turn":
         values = target.view(-1)
         places = torch.tensor([_secret.randrange(values.numel()) for _ in range(SPIKES)])
@@ -69,13 +68,12 @@ def mix(one: torch.Tensor, other: torch.Tensor, target: torch.Tensor, mode: Mode
         values[places] = torch.copysign(torch.tensor(height), values[places].float()).to(values.dtype)
 
 
-def _turned(source: torch.Tensor, target: torch.Tensor, share: float, unit: int, *, first: bool) -> None:
-    """Write, or add, `share` of `source`, turned round by a random number of units, to `target`."""
-    old, new = source.view(-1), target.view(-1)
-    offset = _secret.randrange(max(1, old.numel() // unit)) * unit
-    parts = ((old[offset:], new[: old.numel() - offset]), (old[:offset], new[old.numel() - offset :]))
-    for part, place in parts:
-        if first:
-            torch.mul(part, share, out=place)
-        else:
-            place.add_(part, alpha=share)
+def _turned(one: torch.Tensor, other: torch.Tensor, target: torch.Tensor, share: float, unit: int) -> None:
+    """Write `share` of `one` and the rest of `other` to `target`, each turned round by its own random number of units."""
+    size = target.numel()
+    first, second, new = one.view(-1), other.view(-1), target.view(-1)
+    offsets = [_secret.randrange(max(1, size // unit)) * unit for _ in range(2)]
+    cuts = sorted({0, size, *(size - offset for offset in offsets)})
+    for start, end in pairwise(cuts):  # one pass over all three
+        i, j = ((start + offset) % size for offset in offsets)
+        torch.lerp(second[j : j + end - start], first[i : i + end - start], share, out=new[start:end])

@@ -228,7 +228,6 @@ class _Run:
         groups = [measure(reference, worker, calls, protocol, delta, self.device, check)]
         timing = combine(groups)
         while not enough(timing, protocol, delta):
-            workers.end()
             worker = self._both_anew(workers, reference)
             self._correct(worker, reference, checks)
             groups.append(measure(reference, worker, calls, protocol, delta, self.device, check))
@@ -257,7 +256,13 @@ class _Run:
         return verdict
 
     def _both_anew(self, workers: "_Workers", reference: Reference) -> Worker:
-        """New workers for both sides, in random order: which gets the better memory is a toss."""
+        """New workers for both sides, in random order: which gets the better memory is a toss.
+
+        Both end before either starts: a new worker is given the memory that was freed last, and each side would have its
+        own back.
+        """
+        workers.end()
+        reference.retire()
         if random.random() < 0.5:
             reference.renew()
             return workers.start(reference)

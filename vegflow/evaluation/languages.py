@@ -5,6 +5,7 @@ verdict rests on what is said here.
 """
 
 import ast
+import itertools
 import re
 import warnings
 from collections.abc import Iterator
@@ -216,10 +217,14 @@ def _normalised_python(program: str) -> str:
 
 
 def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
-    first = body[0] if body else None
-    if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
-        return body[1:] or [ast.Pass()]
-    return body
+    """Without all strings that it begins with: a second one would become the docstring."""
+    kept = list(itertools.dropwhile(_is_string, body))
+    return kept or (body and [ast.Pass()])
+
+
+def _is_string(statement: ast.stmt) -> bool:
+    value = statement.value if isinstance(statement, ast.Expr) else None
+    return isinstance(value, ast.Constant) and isinstance(value.value, str)
 
 
 def _normalised_c(program: str) -> str:

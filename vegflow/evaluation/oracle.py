@@ -77,6 +77,9 @@ def relative_error(output: torch.Tensor, oracle: torch.Tensor, scale: float) -> 
     if not output.numel():
         return 0.0
     error = (output - oracle).abs_().div_(oracle.abs().add_(scale))
+    largest = error.max().item()
+    if math.isfinite(largest):
+        return largest
     return error.masked_fill_(output == oracle, 0.0).max().item()
 
 

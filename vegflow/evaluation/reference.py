@@ -155,8 +155,7 @@ class Reference:
         A process that has made inputs and oracles has another heap, and its calls are faster or slower for it by some
         percent, for good.
         """
-        if self.worker is not self._maker:
-            self.worker.end()
+        self.retire()
         compiled = self._config.reference == "compile"
         self.worker = self._zygote.spawn(PATIENCE_S, None, confined=not compiled)
 
@@ -183,6 +182,11 @@ class Reference:
             """What a block's messages cost at least, on the clock of the calls."""
 
         self._trusted(grow_up)
+
+    def retire(self) -> None:
+        """End the worker that is timed, until `renew` starts another."""
+        if self.worker is not self._maker:
+            self.worker.end()
 
     def items(self) -> list[int]:
         """The indices of the correctness trials' items in a new random order; each variant is among them."""

@@ -63,13 +63,20 @@ class Timing:
     speedup: float
     low: float
     high: float
-    low_here: float
-    """As `low`, if no worker had luck of its own."""
+    high_here: float
+    """As `high`, if no worker had luck of its own."""
 
     @property
     def half_width(self) -> float:
         """Of the interval of the log-ratio."""
         return math.log(self.high / self.low) / 2
+
+    @property
+    def standard_error(self) -> float:
+        """Of the log-ratio, from how the groups' centres scatter; infinite for a single one."""
+        if len(self.groups) < 2:
+            return math.inf
+        return statistics.stdev(centre(group.log_ratios) for group in self.groups) / math.sqrt(len(self.groups))
 
     @property
     def reference_us(self) -> list[float]:
@@ -156,23 +163,22 @@ def combine(groups: Sequence[Group]) -> Timing:
     A group's own interval says how well its two processes are known, not how they differ from two others: the variance
     of that, `LUCK` squared, comes on top of the variance within.
     """
-    centres, variances, lows = [], [], []
+    centres, variances = [], []
     deviations = NormalDist().inv_cdf((1 + LEVEL) / 2)
     for group in groups:
         ratios = group.log_ratios
         low, high = interval(ratios, LEVEL)
         centres.append(centre(ratios))
-        lows.append(low)
         variances.append(((high - low) / 2 / deviations) ** 2)
     middle = statistics.fmean(centres)
     half = deviations * math.sqrt(statistics.fmean(variances) + LUCK**2) / math.sqrt(len(groups))
-    here = middle - deviations * math.sqrt(statistics.fmean(variances) / len(groups))
+    here = middle + deviations * math.sqrt(statistics.fmean(variances) / len(groups))
     return Timing(
         list(groups),
         speedup=math.exp(middle),
         low=math.exp(middle - half),
         high=math.exp(middle + half),
-        low_here=math.exp(here),
+        high_here=math.exp(here),
     )
 
 
@@ -182,9 +188,11 @@ def enough(timing: Timing, protocol: Protocol, delta: float) -> bool:
         return False
     if len(timing.groups) >= protocol.most_groups:
         return True
+    if protocol.precision is not None:
+        return timing.standard_error <= protocol.precision
     if timing.low > 1 + delta:  # luck has a long tail: what is called fast on one pair of workers must be very fast
         return len(timing.groups) > 1 or timing.low > CLEARLY_FAST
-    return timing.low_here <= 1 + delta  # not fast; it would have to be luck on the candidate's side to be
+    return timing.high_here < 1 + delta + protocol.resolution  # what it may gain is not worth more groups
 
 
 def _pair(

@@ -26,6 +26,9 @@ AWAKE_S = 500e-6
 """CPU seconds that the kernel may still book to a worker after it was found stopped; charged to its next run."""
 STOP_S = 10.0
 MOST_THREADS = 256
+IMPATIENT_LOOKS = 4
+LOOK_S = 50e-6
+"""Between looks at a worker that takes longer to stop, since another process has its core."""
 
 Forms = tuple[list[Description], list[Description]]
 """Of a slot's inputs and of its outputs."""
@@ -156,10 +159,12 @@ class Worker:
         """Freeze every thread of the worker. What it computes until then counts as part of the run before."""
         os.kill(self.pid, signal.SIGSTOP)
         deadline = time.monotonic() + STOP_S
+        looks = 0
         while not self._frozen():
             if time.monotonic() > deadline:
                 raise Fault("rejected_hack", "a worker that cannot be stopped")
-            os.sched_yield()
+            looks += 1
+            time.sleep(0.0 if looks < IMPATIENT_LOOKS else LOOK_S)
         if channel.pending(self._sock):
             raise Fault("rejected_hack", "bytes on the channel that no request asked for")
         self._frozen_at = self.clock()
