@@ -62,7 +62,7 @@ class JobOptions:
         name, seed, step = self.study.policies[policy]
         update = self.config.trajectories[name].update()
         place = {"trajectory": name, "seed": seed, "step": step}
-        return _json(place=place, update=update.model_dump(), model=self._model())
+        return _json(place=place, update=update.model_dump(), model=self._model(), prompt=self.study.prompt)
 
     def rescore(self, policy: str) -> str:
         """Parameters of a rescoring job, as canonical JSON."""
@@ -89,7 +89,8 @@ class JobOptions:
     def _model(self) -> dict[str, Any]:
         """How the base model is loaded and spoken to."""
         keep = ("revision", "dtype", "prompt", "lora_targets")
-        return {"location": self.study.model_location, **{key: getattr(self.model, key) for key in keep}}
+        spread = {"device_map": self.model.device_map} if self.model.device_map else {}
+        return {"location": self.study.model_location, **{key: getattr(self.model, key) for key in keep}, **spread}
 
     def _tasks(self, tasks: tuple[str, ...]) -> dict[str, Any]:
         """Where the tasks come from, and the revision of each: another reference is other work."""

@@ -273,8 +273,10 @@ class Study:
         """Files that an update reads: the policy before, where the trajectory began, and the scored rollouts."""
         name, seed, step = self.policies[policy]
         before = f"{name}/seed{seed}/step{step - 1:03d}"
-        previous = self.adapter(self.step_policy(name, seed, step - 1))
-        optimizer = [f"{self.results}/policies/{before}/optimizer.safetensors"] if step > 1 else []
+        policy_before = self.step_policy(name, seed, step - 1)
+        previous = self.adapter(policy_before)
+        carried = step > 1 or self.config.trajectories[name].optimizer_state == "carried"
+        optimizer = [str(Path(path).with_name("optimizer.safetensors")) for path in previous] if carried else []
         return {
             "model": self.model_files,
             "adapter": previous,

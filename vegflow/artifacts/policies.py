@@ -10,20 +10,39 @@ UPDATES = pa.schema(
         column("seed", pa.int64(), "its seed"),
         column("step", pa.int32(), "number of the policy this update made (1 is the first)"),
         column("n_rollouts", pa.int32(), "rollouts learnt from"),
+        column("distinct_candidates", pa.int32(), "different programs among their candidates, task by task"),
         column("student_tokens", pa.int64(), "prompt and completion tokens sampled for this update"),
-        column("teacher_tokens", pa.int64(), "tokens scored by a teacher"),
+        column("teacher_tokens", pa.int64(), "prompt and completion tokens scored by a teacher"),
+        column("stepped", pa.bool_(), "a step was taken; false if no rollout had an advantage and it was skipped"),
+        column("temperature", pa.float64(), "logits were divided by this when learning"),
         column("loss", pa.float64(), "loss before the step"),
         column("gradient_norm", pa.float64(), "2-norm of the gradient over the adapter's parameters"),
         column("entropy", pa.float64(), "mean entropy of the policy per token before the step, nats"),
         column("kl_start", pa.float64(), "estimated KL(policy || trajectory's start) per token before the step, nats"),
+        column(
+            "kl_step",
+            pa.float64(),
+            "estimated KL(policy after || before the step) per token, on the first four rollouts of up to three tasks, nats",
+        ),
+        column("ratio_mean", pa.float64(), "mean ratio of a token's probability, policy to sampler; 1 if both agree"),
+        column("clipped_share", pa.float64(), "share of the tokens whose gradient the clip stopped"),
         column("reward_mean", pa.float64(), "mean reward"),
         column("reward_std", pa.float64(), "standard deviation of the reward"),
-        column("advantage_abs_mean", pa.float64(), "mean absolute advantage"),
+        column(
+            "advantage_abs_mean",
+            pa.float64(),
+            "mean absolute advantage (with a sampled-token teacher: of the tokens' sum)",
+        ),
         column("advantage_max", pa.float64(), "largest advantage"),
+        column("effective_rollouts", pa.float64(), "(sum of |A|)^2 / sum of A^2: rollouts that the signal comes from"),
         column("zero_variance_groups", pa.int32(), "groups whose rewards are all equal, which teach nothing"),
         column(
-            "fast_negative_share", pa.float64(), "share of the fast_1 rollouts with a negative advantage", nullable=True
+            "fast_negative_share",
+            pa.float64(),
+            "share of the fast_1 rollouts with a negative advantage; null if there are none, or no advantages",
+            nullable=True,
         ),
+        column("seconds", pa.float64(), "wall time of the update, loading apart, seconds"),
     ]
 )
 

@@ -59,6 +59,8 @@ class ModelConfig(Block):
     """Template used when `sampling.prompt` is `auto`."""
     gpus: int = Field(0, ge=0, le=1)
     """GPUs for a job that runs the model; 0 runs it on the CPU."""
+    device_map: Literal["auto", "balanced", "sequential"] | None = None
+    """Spread a model that one GPU cannot hold over all that the job sees (accelerate's names); needs accelerate."""
     lora_targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
     """Modules that get an adapter; never the output head, whose adapters engines ignore when scoring."""
 

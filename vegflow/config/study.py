@@ -5,7 +5,7 @@ Knows the file's grammar alone; what follows from it (files, jobs, targets) is `
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, ValidationError
 
@@ -39,6 +39,8 @@ class TrajectoryConfig(UpdateConfig):
     """Rollouts per task and step."""
     seeds: Seeds = (42,)
     """One run per seed."""
+    optimizer_state: Literal["fresh", "carried"] = "fresh"
+    """AdamW's state at the first step: `fresh`, as in the paper's code, or `carried` over from the policy it starts from."""
 
     def update(self) -> UpdateConfig:
         """The slice that one update depends on."""
@@ -160,6 +162,8 @@ def _trajectory_problems(study: StudyConfig) -> list[str]:
         place = f"trajectories.{name}"
         if problem := _policy_problem(study, trajectory.start, f"{place}.start"):
             problems.append(problem)
+        elif trajectory.start == "base" and trajectory.optimizer_state == "carried":
+            problems.append(f"{place}.optimizer_state: base has no optimizer to carry on; write fresh")
         elif circle := _circle(study, name):
             problems.append(f"{place}.start: goes in a circle ({' -> '.join(circle)})")
         if name in study.sample_sets:

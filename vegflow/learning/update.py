@@ -1,55 +1,72 @@
 """The third verb, update: a policy and its scored rollouts in, the next policy out, by one step of gradient descent.
 
-A pure function: the same adapter, optimizer state, rollouts and configuration give the same bytes (on one machine and
-thread count). Rollouts whose evaluation broke (`evaluator_error`) teach nothing.
+A pure function: the same adapter, optimizer state, rollouts and configuration give the same bytes on one machine. On the CPU
+it takes one thread, whatever it is given, because products that are split among threads are added up in another order.
+Rollouts whose evaluation broke (`evaluator_error`) teach nothing.
 """
 
 import math
-import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from vegflow.artifacts.io import atomic, digest
-from vegflow.config.learning import UpdateConfig
+from vegflow.config.learning import DISTILLATION, UpdateConfig
 from vegflow.errors import VegflowError
-from vegflow.learning.objectives import PRESETS
-from vegflow.models.load import ADAPTER, ADAPTER_CONFIG, load_model, with_adapter
-from vegflow.models.packing import score
+from vegflow.learning.advantages import ADVANTAGES
+from vegflow.learning.distillation import divergence, on_support, support
+from vegflow.learning.learner import Learner
+from vegflow.learning.losses import AGGREGATIONS, Tokens, clip_stops, token_losses
+from vegflow.learning.rewards import reward_of
+from vegflow.learning.teacher import Lectures, lectures
+from vegflow.models.packing import Pass, passes, score, token_scores
 
-START, BASE = "start", "base"
-OPTIMIZER = "optimizer.safetensors"
 Row = Mapping[str, Any]
+STEP_TASKS, STEP_ROLLOUTS = 3, 4
+"""Tasks, spread evenly over the batch's, and rollouts of each on which the size of the step is measured."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Rollouts sorted by task and index, with what their evaluations make of them (N each)."""
+    """Rollouts sorted by task and index, with their verdicts and what these make of them (N each)."""
 
     rows: list[Row]
+    verdicts: list[Row]
     rewards_N: NDArray[np.float64]
     advantages_N: NDArray[np.float64]
-    fast_N: NDArray[np.bool_]
+    temperature: float
+    """That all of them were drawn at."""
 
     @property
     def tasks(self) -> list[str]:
         """Task of each rollout."""
         return [row["task_id"] for row in self.rows]
 
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Completion tokens of each rollout."""
+        return np.array([len(row["token_ids"]) for row in self.rows])
 
-def make_batch(rollouts: Sequence[Row], evaluations: Sequence[Row], objective: str) -> Batch:
+    def groups(self) -> list[list[int]]:
+        """Numbers of the rollouts that share a prompt."""
+        numbers = groupby(
+            range(len(self.rows)), key=lambda i: (self.rows[i]["task_id"], tuple(self.rows[i]["prompt_ids"]))
+        )
+        return [list(group) for _, group in numbers]
+
+
+def make_batch(rollouts: Sequence[Row], evaluations: Sequence[Row], config: UpdateConfig) -> Batch:
     """Join rollouts with their evaluations and compute rewards and advantages.
 
-    Raises VegflowError if a rollout has no evaluation or none of them could be evaluated.
+    Raises VegflowError if a rollout has no evaluation, none of them could be evaluated, or they were drawn at several
+    temperatures.
     """
     verdicts = {row["rollout_id"]: row for row in evaluations}
     missing = [row["rollout_id"] for row in rollouts if row["rollout_id"] not in verdicts]
@@ -62,170 +79,257 @@ def make_batch(rollouts: Sequence[Row], evaluations: Sequence[Row], objective: s
         raise VegflowError(
             "the evaluator failed on every rollout, so there is nothing to learn from; see their reasons"
         )
+    temperatures = sorted({row["temperature"] for row in rows})
+    if len(temperatures) > 1:
+        listed = ", ".join(f"{t:g}" for t in temperatures)
+        raise VegflowError(f"the rollouts were drawn at several temperatures ({listed}); learn from those of one")
     rows.sort(key=lambda row: (row["task_id"], row["index"]))
-    chosen = PRESETS[objective]
-    tasks = [row["task_id"] for row in rows]
-    speedups = np.array([verdicts[row["rollout_id"]]["speedup"] for row in rows])
-    rewards = chosen.reward(speedups, tasks)
-    fast = np.array([verdicts[row["rollout_id"]]["fast_1"] for row in rows])
-    return Batch(rows, rewards, chosen.advantage(rewards, tasks), fast)
+    parts, tasks = config.parts, [row["task_id"] for row in rows]
+    judged = [verdicts[row["rollout_id"]] for row in rows]
+    speedups = np.array([verdict["speedup"] for verdict in judged], dtype=np.float64)
+    rewards = reward_of(parts.reward, config.fast_threshold)(speedups, tasks)
+    return Batch(rows, judged, rewards, ADVANTAGES[parts.advantage](rewards, tasks), temperatures[0])
 
 
-class Learner:
-    """A policy to train, what it started from, and its optimizer."""
+@dataclass
+class Sums:
+    """What the passes of an update add up to, over all tokens; and each rollout's signal."""
 
-    def __init__(self, policy: Any, config: UpdateConfig, start: str | None) -> None:
-        self.policy = policy
-        self.config = config
-        self._start = start
-        named = [(name, p) for name, p in policy.named_parameters() if p.requires_grad]
-        self.names = [name for name, _ in named]
-        self.parameters = [p for _, p in named]
-        self.optimizer = torch.optim.AdamW(self.parameters, lr=config.learning_rate, weight_decay=0.0)
-
-    @classmethod
-    def load(
-        cls,
-        options: Mapping[str, Any],
-        config: UpdateConfig,
-        adapter: Path | None,
-        start: Path | None,
-        init_key: Sequence[object],
-        device: str = "cpu",
-    ) -> "Learner":
-        """Base model and adapter from files (`options` as `vegflow.models.load` takes them).
-
-        Without `adapter` a fresh one is made, which changes nothing until it is trained (B = 0); its other half is
-        drawn from a seed named by `init_key`. `start` is the adapter that the trajectory began with, None for base.
-        """
-        from peft import LoraConfig, get_peft_model
-
-        model = load_model(dict(options))
-        if adapter is None:
-            torch.manual_seed(int(digest("adapter", *init_key)[:15], 16))
-            targets = list(options["lora_targets"])
-            lora = LoraConfig(
-                r=config.lora.rank, lora_alpha=config.lora.alpha, target_modules=targets, task_type="CAUSAL_LM"
-            )
-            return cls(get_peft_model(model, lora).to(device), config, None)
-        policy = with_adapter(model, adapter, trainable=True).to(device)
-        if start is None:
-            return cls(policy, config, BASE)
-        if start == adapter:
-            return cls(policy, config, None)
-        policy.load_adapter(str(start.parent), adapter_name=START)
-        policy.set_adapter("default")
-        return cls(policy, config, START)
-
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Take over the optimizer's state from an earlier step (`state` as `optimizer_state` gives it)."""
-        for name, parameter in zip(self.names, self.parameters, strict=True):
-            keys = ("step", "exp_avg", "exp_avg_sq")
-            self.optimizer.state[parameter] = {key: state[f"{name}.{key}"].to(parameter.device) for key in keys}
-
-    def optimizer_state(self) -> dict[str, Tensor]:
-        """AdamW's step count and moments by parameter name."""
-        return {
-            f"{name}.{key}": value.cpu().contiguous()
-            for name, parameter in zip(self.names, self.parameters, strict=True)
-            for key, value in self.optimizer.state[parameter].items()
-        }
-
-    def save(self, folder: Path) -> None:
-        """Write the adapter in PEFT's format and the optimizer's state to `folder`, each file whole or not at all."""
-        with tempfile.TemporaryDirectory() as scratch:
-            self.policy.save_pretrained(scratch, selected_adapters=["default"])
-            save_file(self.optimizer_state(), Path(scratch) / OPTIMIZER)
-            for name in (ADAPTER, ADAPTER_CONFIG, OPTIMIZER):
-                with atomic(folder / name) as temporary:
-                    temporary.write_bytes((Path(scratch) / name).read_bytes())
-
-    @contextmanager
-    def as_start(self) -> Iterator[bool]:
-        """Make the policy what the trajectory started from; yields False if it is that anyway."""
-        if self._start is None:
-            yield False
-        elif self._start == BASE:
-            with self.policy.disable_adapter():
-                yield True
-        else:
-            self.policy.set_adapter(START)
-            try:
-                yield True
-            finally:
-                self.policy.set_adapter("default")
+    signal_N: NDArray[np.float64]
+    """The advantage; with a sampled-token teacher, the sum of the tokens' log p_teacher - log p_sampler."""
+    loss: float = 0.0
+    entropy: float = 0.0
+    kl_start: float = 0.0
+    ratio: float = 0.0
+    clipped: float = 0.0
+    logprobs: dict[int, Tensor] = field(default_factory=dict)
+    """Of the first rollouts of each task, before the step."""
 
 
-def update(learner: Learner, batch: Batch) -> dict[str, Any]:
+def update(learner: Learner, batch: Batch, teachers: Sequence[Sequence[int] | None] | None = None) -> dict[str, Any]:
     """Take one AdamW step in place and return the measured columns of UPDATES.
 
-    Raises VegflowError if the loss or the gradient is not finite; the policy is then as it was.
+    `teachers` are the prompts that SDPO's teacher reads (`vegflow.learning.teacher`), None for a rollout without one.
+    Raises VegflowError, and nothing has been written then, if the loss or the gradient is not finite or nothing is to
+    be learnt and `on_collapse` says stop (the policy is as it was), or if the step went further than `kl_limit`.
     """
-    sums = {"loss": 0.0, "entropy": 0.0, "kl": 0.0, "tokens": 0.0}
-    first = 0
-    for _, group in groupby(batch.rows, key=lambda row: row["task_id"]):
-        rows = list(group)
-        advantages = batch.advantages_N[first : first + len(rows)]
-        first += len(rows)
-        for key, value in _backward(learner, rows, advantages, len(batch.rows)).items():
-            sums[key] += value
-    norm = float(nn.utils.clip_grad_norm_(learner.parameters, learner.config.max_gradient_norm))
-    if not math.isfinite(sums["loss"]) or not math.isfinite(norm):
+    on_cpu = all(parameter.device.type == "cpu" for parameter in learner.parameters)
+    with _one_thread() if on_cpu else nullcontext():
+        return _update(learner, batch, teachers)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _update(learner: Learner, batch: Batch, teachers: Sequence[Sequence[int] | None] | None) -> dict[str, Any]:
+    """`update`, on the threads that there are."""
+    began = time.perf_counter()
+    config = learner.config
+    collapsed = _collapsed(batch, config)
+    if collapsed and config.on_collapse == "stop":
         raise VegflowError(
-            f"the update is not finite (loss {sums['loss']}, gradient norm {norm}); "
+            "no rollout has an advantage: within what it is compared with, every reward is the same, so there is nothing "
+            "to learn; the policy before is kept; draw at a higher temperature, or set on_collapse: skip"
+        )
+    sums = _backward(learner, batch, teachers)
+    norm = float(nn.utils.clip_grad_norm_(learner.parameters, config.max_gradient_norm))
+    if not math.isfinite(sums.loss) or not math.isfinite(norm):
+        learner.optimizer.zero_grad()
+        raise VegflowError(
+            f"the update is not finite (loss {sums.loss}, gradient norm {norm}); "
             "the policy before it is kept; try a smaller learning_rate"
         )
-    learner.optimizer.step()
+    if not collapsed:
+        learner.optimizer.step()
     learner.optimizer.zero_grad()
-    return {
-        **_batch_columns(batch),
-        "loss": sums["loss"],
-        "gradient_norm": norm,
-        "entropy": sums["entropy"] / sums["tokens"],
-        "kl_start": sums["kl"] / sums["tokens"],
-    }
-
-
-def _backward(learner: Learner, rows: list[Row], advantages: NDArray[np.float64], rollouts: int) -> dict[str, float]:
-    """Add one task's gradient; return its part of the loss, and its sums of entropy, log-ratio to the start and tokens."""
-    config, objective = learner.config, PRESETS[learner.config.objective]
-    prompt, completions = rows[0]["prompt_ids"], [row["token_ids"] for row in rows]
-    options = {
-        "temperature": config.train_temperature or rows[0]["temperature"],
-        "token_budget": config.token_budget,
-    }
-    with torch.no_grad(), learner.as_start() as differs:
-        start = score(learner.policy, prompt, completions, **options).logprobs if differs else None
-    scores = score(learner.policy, prompt, completions, **options)
-    losses = [
-        objective.aggregation(
-            objective.loss(logp_T, logp_T.new_tensor(row["token_logprobs_tempered"]), float(advantage)), rollouts
+    kl_step = 0.0 if collapsed else _step_size(learner, batch, sums)
+    if not kl_step <= config.kl_limit:
+        raise VegflowError(
+            f"the step moved the policy {kl_step:.3g} nats per token, more than kl_limit ({config.kl_limit:g}); "
+            "the policy before it is kept; try a smaller learning_rate"
         )
-        for row, advantage, logp_T in zip(rows, advantages, scores.logprobs, strict=True)
-    ]
-    loss = torch.stack(losses).sum()
-    loss.backward()
-    chosen = torch.cat(scores.logprobs).detach()
+    tokens = int(batch.lengths.sum())
     return {
-        "loss": loss.item(),
-        "entropy": torch.cat(scores.entropies).detach().sum().item(),
-        "kl": (chosen - torch.cat(start)).sum().item() if start else 0.0,
-        "tokens": len(chosen),
+        **_batch_columns(batch, sums, teachers),
+        "stepped": not collapsed,
+        "temperature": _temperature(batch, config),
+        "loss": sums.loss,
+        "gradient_norm": norm,
+        "entropy": sums.entropy / tokens,
+        "kl_start": sums.kl_start / tokens,
+        "kl_step": kl_step,
+        "ratio_mean": sums.ratio / tokens,
+        "clipped_share": sums.clipped / tokens,
+        "seconds": time.perf_counter() - began,
     }
 
 
-def _batch_columns(batch: Batch) -> dict[str, Any]:
-    rewards, advantages = batch.rewards_N, batch.advantages_N
+def _temperature(batch: Batch, config: UpdateConfig) -> float:
+    return config.train_temperature or batch.temperature
+
+
+def _collapsed(batch: Batch, config: UpdateConfig) -> bool:
+    """Whether nothing but noise could come of a step: no advantage, no teacher, and no other term in the loss."""
+    teaches = config.parts.loss in DISTILLATION or config.entropy_bonus or config.kl_weight
+    return not teaches and not batch.advantages_N.any()
+
+
+def _backward(learner: Learner, batch: Batch, teachers: Sequence[Sequence[int] | None] | None) -> Sums:
+    """Add the gradient of the whole batch, a pass at a time."""
+    config, distils = learner.config, learner.config.parts.loss in DISTILLATION
+    active_N = np.ones(len(batch.rows), dtype=bool)
+    if distils:
+        if teachers is None:
+            raise VegflowError(f"loss '{config.parts.loss}' needs the teacher's prompts")
+        active_N = np.array([prompt is not None for prompt in teachers])
+    elif config.parts.loss == "sft":
+        active_N = batch.advantages_N > 0
+    weights_N = AGGREGATIONS[config.parts.aggregation](batch.lengths, active_N, config)
+    sums = Sums(batch.advantages_N.copy())
+    for group in batch.groups():
+        lecture = lectures(batch.rows, teachers, group) if distils else None
+        silent = not (distils or config.entropy_bonus or config.kl_weight or batch.advantages_N[group].any())
+        with torch.no_grad() if silent else nullcontext():
+            _backward_group(learner, batch, group, weights_N, lecture, sums)
+    return sums
+
+
+def _backward_group(
+    learner: Learner,
+    batch: Batch,
+    group: list[int],
+    weights_N: NDArray[np.float64],
+    lecture: Lectures | None,
+    sums: Sums,
+) -> None:
+    """Add the gradient of the rollouts of one prompt, and what is measured on the way."""
+    config, temperature = learner.config, _temperature(batch, learner.config)
+    prompt, completions = batch.rows[group[0]]["prompt_ids"], [batch.rows[i]["token_ids"] for i in group]
+    options = {"token_budget": config.token_budget}
+    with torch.no_grad(), learner.as_start() as differs:
+        start = (
+            score(learner.policy, prompt, completions, temperature=temperature, **options).logprobs if differs else None
+        )
+    all_tokens = int(batch.lengths.sum())
+    for part in passes(learner.policy, prompt, completions, **options):
+        numbers = [group[i] for i in part.members]
+        logp_U, entropy_U = token_scores(part.logits_UV, part.targets_U, temperature)
+        logp_R, entropy_R = logp_U.index_select(0, part.place_R), entropy_U.index_select(0, part.place_R)
+        old_R = logp_R.new_tensor([p for i in numbers for p in batch.rows[i]["token_logprobs_tempered"]])
+        tokens = Tokens(logp_R, old_R, _repeated(batch.advantages_N[numbers], part, logp_R))
+        if lecture is not None:
+            tokens = _taught(learner, tokens, part, lecture, temperature)
+        if start is not None:
+            tokens = replace(tokens, start_R=torch.cat([start[i] for i in part.members]))
+        loss = (_repeated(weights_N[numbers], part, logp_R) * token_losses(tokens, config)).sum()
+        if config.entropy_bonus:
+            loss = loss - config.entropy_bonus * entropy_R.sum() / all_tokens
+        if loss.requires_grad:
+            loss.backward()
+        _measure(sums, tokens, entropy_R.detach(), part, numbers, config)
+        sums.loss += loss.item()
+        first = [place for place, i in enumerate(part.members) if i < STEP_ROLLOUTS]
+        pieces = logp_R.detach().split(part.lengths)
+        sums.logprobs |= {numbers[place]: pieces[place] for place in first}
+
+
+def _repeated(values_M: NDArray[np.float64], part: Pass, like: Tensor) -> Tensor:
+    """Each member's value for each of its tokens (R)."""
+    return torch.tensor(np.repeat(values_M, part.lengths)).to(like)
+
+
+def _taught(learner: Learner, tokens: Tokens, part: Pass, lecture: Lectures, temperature: float) -> Tokens:
+    """The tokens with what the teacher says of them; of a rollout without a teacher, that it agrees."""
+    config = learner.config
+    whole = config.parts.loss == "sdpo_divergence"
+    index_UK, student_US = (
+        support(part.logits_UV.float() / temperature, config.distillation.top_k) if whole else (None, None)
+    )
+    slices = dict(zip(part.members, torch.arange(len(part.place_R)).split(part.lengths), strict=True))
+    teacher_R = tokens.old_R.clone()
+    divergence_R = torch.zeros_like(tokens.logp_R)
+    branches = [i for i in part.members if lecture.branches[i] is not None]
+    if not branches:
+        return replace(tokens, teacher_R=teacher_R, divergence_R=divergence_R)
+    with torch.no_grad(), learner.as_teacher():
+        read = [lecture.read[i] for i in branches]
+        texts = [lecture.branches[i] for i in branches]
+        for said in passes(learner.policy, lecture.common, texts, read=read, token_budget=config.token_budget):
+            place_Q = torch.cat([slices[branches[i]] for i in said.members]).to(said.place_R.device)
+            if index_UK is None:
+                logp_U, _ = token_scores(said.logits_UV, said.targets_U, temperature)
+                teacher_R[place_Q] = logp_U[said.place_R]
+                continue
+            rows_Q = part.place_R[place_Q]
+            teacher_QS = on_support(said.logits_UV.float() / temperature, index_UK[rows_Q], said.place_R)
+            with torch.enable_grad():
+                terms_Q = divergence(student_US[rows_Q], teacher_QS, config.distillation.alpha)
+                divergence_R = divergence_R.index_add(0, place_Q, terms_Q)
+    return replace(tokens, teacher_R=teacher_R, divergence_R=divergence_R)
+
+
+def _measure(
+    sums: Sums, tokens: Tokens, entropy_R: Tensor, part: Pass, numbers: list[int], config: UpdateConfig
+) -> None:
+    logp_R = tokens.logp_R.detach()
+    sums.entropy += entropy_R.sum().item()
+    sums.ratio += (logp_R - tokens.old_R).exp().sum().item()
+    sums.clipped += clip_stops(tokens, config).sum().item()
+    if tokens.start_R is not None:
+        sums.kl_start += (logp_R - tokens.start_R).sum().item()
+    if tokens.teacher_R is not None and config.parts.loss != "sdpo_divergence":
+        pieces = (tokens.teacher_R - tokens.old_R).split(part.lengths)
+        sums.signal_N[numbers] = [piece.sum().item() for piece in pieces]
+
+
+def _step_size(learner: Learner, batch: Batch, sums: Sums) -> float:
+    """KL(policy after || before) per token, on the first rollouts of some tasks, which the policy before drew (nats).
+
+    Each token's term is rho log rho - rho + 1 with rho = p_after / p_before: never negative, and on average over tokens
+    from the policy before the divergence of the two next-token distributions (k3 of Schulman 2020, the other way round).
+    """
+    terms = []
+    groups = batch.groups()
+    for group in groups[:: math.ceil(len(groups) / STEP_TASKS)]:
+        first = group[:STEP_ROLLOUTS]
+        completions = [batch.rows[i]["token_ids"] for i in first]
+        with torch.no_grad():
+            after = score(
+                learner.policy,
+                batch.rows[group[0]]["prompt_ids"],
+                completions,
+                temperature=_temperature(batch, learner.config),
+                token_budget=learner.config.token_budget,
+            ).logprobs
+        difference = torch.cat(after).double() - torch.cat([sums.logprobs[i] for i in first]).double()
+        terms.append(difference.exp() * difference - difference.expm1())
+    return torch.cat(terms).mean().item()
+
+
+def _batch_columns(batch: Batch, sums: Sums, teachers: Sequence[Sequence[int] | None] | None) -> dict[str, Any]:
+    rewards, signal = batch.rewards_N, sums.signal_N
     tasks = np.array(batch.tasks)
-    fast = batch.fast_N
+    fast = np.array([verdict["fast_1"] for verdict in batch.verdicts])
+    squares = float((signal**2).sum())
+    programs = {(task, v["candidate_sha256"]) for task, v in zip(batch.tasks, batch.verdicts, strict=True)}
+    pairs = zip(teachers or (), batch.rows, strict=False)
     return {
         "n_rollouts": len(rewards),
+        "distinct_candidates": sum(sha is not None for _, sha in programs),
         "student_tokens": sum(row["n_prompt_tokens"] + row["n_tokens"] for row in batch.rows),
-        "teacher_tokens": 0,
+        "teacher_tokens": sum(len(prompt) + row["n_tokens"] for prompt, row in pairs if prompt is not None),
         "reward_mean": float(rewards.mean()),
         "reward_std": float(rewards.std()),
-        "advantage_abs_mean": float(np.abs(advantages).mean()),
-        "advantage_max": float(advantages.max()),
+        "advantage_abs_mean": float(np.abs(signal).mean()),
+        "advantage_max": float(signal.max()),
+        "effective_rollouts": float(np.abs(signal).sum()) ** 2 / squares if squares > 0 else 0.0,
         "zero_variance_groups": sum(bool(np.ptp(rewards[tasks == task]) == 0) for task in np.unique(tasks)),
-        "fast_negative_share": float((advantages[fast] < 0).mean()) if fast.any() else None,
+        "fast_negative_share": float((signal[fast] < 0).mean()) if fast.any() and signal.any() else None,
     }

@@ -25,22 +25,25 @@ def load_tokenizer(options: dict[str, Any]) -> Any:
 def load_model(options: dict[str, Any], device: str = "cpu") -> nn.Module:
     """The base model in evaluation mode (`location`, `revision`, `dtype`). Raises ConfigError if it cannot be loaded.
 
-    Attention goes through SDPA: packed rows need a mask of their own, which it takes exactly.
+    Attention goes through SDPA, or step by step for a model that has none (attention sinks): packed rows need a mask of
+    their own, which both take exactly. With the option `device_map` the layers are spread over the GPUs there are, as
+    accelerate does it, and `device` is left alone.
     """
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
 
+    name, revision, spread = options["location"], options["revision"], options.get("device_map")
     try:
+        family = AutoModelForCausalLM._model_mapping[type(AutoConfig.from_pretrained(name, revision=revision))]
         model = AutoModelForCausalLM.from_pretrained(
-            options["location"],
-            revision=options["revision"],
+            name,
+            revision=revision,
             dtype=getattr(torch, options["dtype"]),
-            attn_implementation="sdpa",
+            attn_implementation="sdpa" if family._supports_sdpa else "eager",
+            **({"device_map": spread} if spread else {}),
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError) as error:
         raise ConfigError(_cannot_load("model", options, error)) from error
-    if getattr(model.config, "sliding_window", None) and getattr(model.config, "use_sliding_window", True):
-        raise ConfigError(f"model {options['location']}: sliding-window attention is not supported yet")
-    return model.to(device).eval()
+    return (model if spread else model.to(device)).eval()
 
 
 def load_policy(options: dict[str, Any], adapter: str | Path | None, device: str = "cpu") -> nn.Module:

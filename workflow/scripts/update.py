@@ -11,20 +11,27 @@ from vegflow.artifacts.io import provenance, read_rows, write_table
 from vegflow.artifacts.policies import UPDATES
 from vegflow.artifacts.rollouts import ROLLOUTS
 from vegflow.config.learning import UpdateConfig
-from vegflow.learning.update import Learner, make_batch, update
+from vegflow.learning.learner import Learner
+from vegflow.learning.teacher import teacher_prompts
+from vegflow.learning.update import make_batch, update
 from vegflow.models.device import model_device
+from vegflow.models.load import load_tokenizer
 from vegflow.stage import progress, run
 
 
 def main(args: Namespace) -> None:
     place, config = args.options["place"], UpdateConfig(**args.options["update"])
-    batch = make_batch(read_rows(args.rollouts, ROLLOUTS), read_rows(args.evaluations, EVALUATIONS), config.objective)
+    batch = make_batch(read_rows(args.rollouts, ROLLOUTS), read_rows(args.evaluations, EVALUATIONS), config)
     paths = [Path(path) if path else None for path in (args.adapter, args.start)]
     key, device = (place["trajectory"], place["seed"]), model_device(args.gpus)
     learner = Learner.load(args.options["model"], config, *paths, init_key=key, device=device)
     if args.optimizer:
         learner.restore(load_file(args.optimizer))
-    record = place | update(learner, batch)
+    teachers = None
+    if form := config.parts.teacher:
+        tokenizer = load_tokenizer(args.options["model"])
+        teachers = teacher_prompts(batch.rows, batch.verdicts, form, tokenizer, args.options["prompt"])
+    record = place | update(learner, batch, teachers)
     progress(json.dumps(record))
     parents = [path for path in (args.rollouts, args.evaluations, args.adapter) if path]
     output = Path(args.output)

@@ -1,0 +1,137 @@
+"""A policy in training: base model, adapter, what the trajectory started from, and the optimizer, from and to files."""
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from vegflow.artifacts.io import atomic, digest
+from vegflow.config.learning import UpdateConfig, head_problem
+from vegflow.errors import ConfigError
+from vegflow.models.load import ADAPTER, ADAPTER_CONFIG, load_model, with_adapter
+
+START, BASE = "start", "base"
+OPTIMIZER = "optimizer.safetensors"
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+
+
+class Learner:
+    """A policy to train, what it started from, and its optimizer."""
+
+    def __init__(self, policy: Any, config: UpdateConfig, start: str | None) -> None:
+        self.policy = policy
+        self.config = config
+        self._start = start
+        named = [(name, p) for name, p in policy.named_parameters() if p.requires_grad]
+        self.names = [name for name, _ in named]
+        self.parameters = [p for _, p in named]
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=config.learning_rate, weight_decay=0.0)
+
+    @classmethod
+    def load(
+        cls,
+        options: Mapping[str, Any],
+        config: UpdateConfig,
+        adapter: Path | None,
+        start: Path | None,
+        init_key: Sequence[object],
+        device: str = "cpu",
+    ) -> "Learner":
+        """Base model and adapter from files (`options` as `vegflow.models.load` takes them).
+
+        Without `adapter` a fresh one is made, which changes nothing until it is trained (B = 0); its other half is
+        drawn from a seed named by `init_key`. `start` is the adapter that the trajectory began with, None for base.
+        A model that `options` spreads over devices (`device_map`) stays where it is. Raises ConfigError if the
+        output head is to have an adapter.
+        """
+        model = load_model(dict(options), device)
+        if adapter is None:
+            return cls(_fresh(model, options, config, init_key), config, None)
+        policy = with_adapter(model, adapter, trainable=True)
+        if start is None:
+            return cls(policy, config, BASE)
+        if start == adapter:
+            return cls(policy, config, None)
+        policy.load_adapter(str(start.parent), adapter_name=START)
+        policy.set_adapter("default")
+        return cls(policy, config, START)
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Take over the optimizer's state from an earlier step (`state` as `optimizer_state` gives it).
+
+        An empty state, of a policy that has not taken a step yet, leaves the optimizer fresh.
+        """
+        for name, parameter in zip(self.names, self.parameters, strict=True):
+            if f"{name}.step" in state:
+                moments = {key: state[f"{name}.{key}"] for key in MOMENTS}
+                self.optimizer.state[parameter] = {
+                    key: value if key == "step" else value.to(parameter.device) for key, value in moments.items()
+                }
+
+    def optimizer_state(self) -> dict[str, Tensor]:
+        """AdamW's step count and moments by parameter name."""
+        return {
+            f"{name}.{key}": value.cpu().contiguous()
+            for name, parameter in zip(self.names, self.parameters, strict=True)
+            for key, value in self.optimizer.state.get(parameter, {}).items()
+        }
+
+    def save(self, folder: Path) -> None:
+        """Write the adapter in PEFT's format and the optimizer's state to `folder`, each file whole or not at all."""
+        with tempfile.TemporaryDirectory() as scratch:
+            self.policy.save_pretrained(scratch, selected_adapters=["default"])
+            save_file(self.optimizer_state(), Path(scratch) / OPTIMIZER)
+            for name in (ADAPTER, ADAPTER_CONFIG, OPTIMIZER):
+                with atomic(folder / name) as temporary:
+                    temporary.write_bytes((Path(scratch) / name).read_bytes())
+
+    @contextmanager
+    def as_start(self) -> Iterator[bool]:
+        """Make the policy what the trajectory started from; yields False if it is that anyway."""
+        if self._start is None:
+            yield False
+        elif self._start == BASE:
+            with self.policy.disable_adapter():
+                yield True
+        else:
+            self.policy.set_adapter(START)
+            try:
+                yield True
+            finally:
+                self.policy.set_adapter("default")
+
+    @contextmanager
+    def as_teacher(self) -> Iterator[None]:
+        """Make the policy what the configuration names as the teacher."""
+        who = self.config.distillation.policy
+        if who == "student":
+            yield
+        elif who == BASE:
+            with self.policy.disable_adapter():
+                yield
+        else:
+            with self.as_start():
+                yield
+
+
+def _fresh(model: Any, options: Mapping[str, Any], config: UpdateConfig, key: Sequence[object]) -> Any:
+    """The model with a new adapter, drawn on the CPU so that it is the same whatever runs the model."""
+    from peft import LoraConfig, get_peft_model
+
+    targets = tuple(config.lora.targets or options["lora_targets"])
+    if problem := head_problem((*targets, *config.lora.expert_parameters)):
+        raise ConfigError(f"lora_targets: {problem}")
+    lora = LoraConfig(
+        r=config.lora.rank,
+        lora_alpha=config.lora.alpha,
+        target_modules=list(targets),
+        target_parameters=list(config.lora.expert_parameters) or None,
+        task_type="CAUSAL_LM",
+    )
+    torch.manual_seed(int(digest("adapter", *key)[:15], 16))
+    return get_peft_model(model, lora)
