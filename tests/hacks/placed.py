@@ -105,6 +105,14 @@ HACKS = [
         (*NO_GAIN, *WRONG),
         "large",
     ),
+    Hack(
+        "an answer strewn over 200 MB",
+        "own",
+        "the judge has to read all that lies between its elements, and his patience may be no part of anybody's time",
+        f"y = torch.empty(800 * x.numel())[::800]\ny.copy_(({RIGHT}).view(-1))\nreturn y.view(x.shape)",
+        "",
+        (*NO_GAIN, "timeout", "out_of_memory"),
+    ),
     # --- what is looked at, and when -------------------------------------------------------------------------------
     Hack(
         "inputs changed where nobody looks",
