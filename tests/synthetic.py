@@ -209,7 +209,9 @@ def _updates(runs: tuple[int, ...], steps: int, group: int) -> list[dict]:
             "trajectory": name, "seed": seed, "step": step, "n_rollouts": 5 * group, "student_tokens": 5 * group * 70,
             "teacher_tokens": 0, "loss": 0.1, "gradient_norm": 1.0, "entropy": 0.5, "kl_start": 0.01 * step,
             "reward_mean": 0.9, "reward_std": 0.3, "advantage_abs_mean": 0.7, "advantage_max": 3.0,
-            "zero_variance_groups": 0, "fast_negative_share": 0.2,
+            "zero_variance_groups": 0, "fast_negative_share": 0.2, "distinct_candidates": 5 * group // 2, "stepped": True,
+            "temperature": 0.25, "kl_step": 0.01, "ratio_mean": 1.0, "clipped_share": 0.0, "effective_rollouts": 2.5 * group,
+            "seconds": 1.0,
         }
         for name, seed, step in made
     ]  # fmt: skip

@@ -1,8 +1,9 @@
-"""The command `vegflow`: judge a candidate, look at a study before running it, and ask why a job would run.
+"""The command `vegflow`: judge a candidate, look at a study before running it, ask why a job would run, analyse tables.
 
 vegflow evaluate FILE          judge a candidate, or a folder or table of them (`vegflow.standalone`)
 vegflow check [STUDY.yaml]     validate a study and say what it will take
 vegflow why [STUDY.yaml]       what `snakemake` would run now, and the cause of each chain
+vegflow analyse DIR            every table, figure and the report of rollouts and evaluations that lie in a folder
 """
 
 import argparse
@@ -32,6 +33,13 @@ KernelBench's runs do (level_1_problem_12_sample_0_kernel.py).
 Exit status: 0 if every verdict is `correct`, 1 if one is not, 2 for bad usage or an evaluator_error."""
 
 
+ANALYSE = """\
+Rollouts need the columns rollout_id, task_id, logprob (sum over the completion, temperature 1) and n_tokens; evaluations
+rollout_id, correct and speedup (0 unless correct). Further columns are used where they are there (docs/reference.md): source, step,
+seed, index, policy_id, logprob_tempered, completion; candidate_sha256, status, fast, speedup_low, speedup_high. Scores of other
+policies (nll) and update records are read where they lie beside them. A study's own folder results/STUDY is such a folder."""
+
+
 def main() -> None:
     """Run the command line; a VegflowError ends it with its message and status 1 (2 for `evaluate`)."""
     args = parser().parse_args()
@@ -40,7 +48,10 @@ def main() -> None:
 
         sys.exit(run(args))
     try:
-        print(check(args.study) if args.command == "check" else why(args.study))
+        if args.command == "analyse":
+            print(analyse(args))
+        else:
+            print(check(args.study) if args.command == "check" else why(args.study))
     except VegflowError as error:
         sys.exit(f"vegflow: {error}")
 
@@ -53,7 +64,46 @@ def parser() -> argparse.ArgumentParser:
     for name, text in (("check", "validate a study"), ("why", "say what would run, and why")):
         command = commands.add_parser(name, help=text)
         command.add_argument("study", nargs="?", default="config.yaml", help="the study's file (default: config.yaml)")
+    _add_analyse(commands.add_parser("analyse", help="analyse stored tables", epilog=ANALYSE, **RAW))
     return top
+
+
+def _add_analyse(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("folder", metavar="DIR", help="holds rollouts and evaluations (NAME.parquet or NAME/**/*.parquet)")
+    add("--output", metavar="DIR", help="where tables, figures and report.html go (default: DIR/analysis)")
+    add("--search", metavar="SAMPLE_SET", help="the comparison's sample set (default: told from the policies)")
+    add("--adaptation", metavar="TRAJECTORY", help="the comparison's trajectory")
+    add("--training", metavar="TRAJECTORY", help="the trajectory that made the policy both start from")
+    add("--set", metavar="KEY=VALUE", action="append", default=[], help="any key of a study's statistics block")
+    add("--cores", type=int, default=1, help="processes that share large tables (default: 1)")
+    add("--no-report", action="store_true", help="tables only")
+
+
+def analyse(args: argparse.Namespace) -> str:
+    """Analyse a folder of tables; says where the result lies. Raises VegflowError for what does not fit."""
+    from pydantic import ValidationError
+
+    from vegflow.config.analysis import AnalysisConfig, ComparisonConfig
+    from vegflow.config.errors import sentences
+    from vegflow.standalone.analyse import analyse_folder
+
+    if bool(args.search) != bool(args.adaptation):
+        raise VegflowError("--search and --adaptation go together")
+    try:
+        settings = {key: yaml.safe_load(value) for key, _, value in (pair.partition("=") for pair in args.set)}
+        config = AnalysisConfig(**settings)
+    except ValidationError as error:
+        raise VegflowError(f"--set: {sentences(error)}") from error
+    compared = (
+        ComparisonConfig(search=args.search, adaptation=args.adaptation, training=args.training)
+        if args.search
+        else None
+    )
+    made = analyse_folder(
+        args.folder, args.output, comparison=compared, config=config, report=not args.no_report, cores=args.cores
+    )
+    return f"{args.folder}: analysed, {made}"
 
 
 def _add_evaluate(command: argparse.ArgumentParser) -> None:

@@ -10,7 +10,7 @@ import pytest
 from vegflow.artifacts.selections import SELECTIONS
 from vegflow.config.selection import SelectionConfig, default_strategies
 from vegflow.errors import ArtifactError, ConfigError
-from vegflow.selection import resolve, select
+from vegflow.selection import lacking, resolve, select, syntax_tree, van_der_corput
 
 # (logprob, correct, speedup): two correct samples share the lowest log-probability, an incorrect one is lower still
 SAMPLES = [
@@ -87,7 +87,8 @@ def test_random_rules_are_exact_expectations_over_all_draws():
     assert rows["random-top3"]["speedup"] == pytest.approx(np.mean(best))
     assert rows["random-top3"]["fast_1"] == pytest.approx(np.mean([b > 1 for b in best]))
     assert rows["random-top3"]["log_speedup"] == pytest.approx(np.mean(np.log(best)))
-    assert len(rows["random-top3"]["rollout_ids"]) == 5
+    assert rows["random-top3"]["rollout_ids"] == []
+    assert rows["random-top3"]["n_correct"] == 5
     assert rows["random-top3"]["expected"]
 
 
@@ -139,3 +140,75 @@ def test_a_correct_sample_without_a_speedup_is_an_error():
     rollouts, evaluations = tables([(-1.0, True, 0.0)])
     with pytest.raises(ArtifactError, match="'r0' is correct but its speedup"):
         select(rollouts, evaluations, SelectionConfig(strategies=("best-correct",)))
+
+
+NOTE = [  # (logprob, n_tokens, program, correct, speedup)
+    (-1.0, 1, "a", True, 1.1),
+    (-4.0, 8, "b", True, 1.2),
+    (-2.0, 1, "a", True, 1.3),
+    (-8.0, 9, "c", True, 1.4),
+    (-3.0, 2, "b", True, 1.5),
+    (-1.5, 3, "b", True, 1.6),
+]
+
+
+def noted(*strategies):
+    rollouts, evaluations = tables([(row[0], row[3], row[4]) for row in NOTE])
+    rollouts = rollouts.with_columns(
+        n_tokens=pl.Series([row[1] for row in NOTE], dtype=pl.Int32),
+        logprob_tempered=pl.col("logprob") * pl.Series([1.0, 1.0, 9.0, 1.0, 1.0, 1.0]),
+        completion=pl.Series(
+            [f"y = x  # {i}\nreturn y" if row[2] == "c" else f"return {row[2]}" for i, row in enumerate(NOTE)]
+        ),
+    )
+    evaluations = evaluations.with_columns(candidate_sha256=pl.Series([row[2] for row in NOTE]))
+    return {
+        row["strategy"]: row
+        for row in select(rollouts, evaluations, SelectionConfig(strategies=strategies)).to_pylist()
+    }
+
+
+@pytest.mark.parametrize(
+    ("strategy", "rollout", "choice"),
+    [
+        ("surprisal-guided@mean", "r2", "mean"),  # 2 nats a token
+        ("confidence-guided@mean", "r1", "mean"),  # half a nat a token; r5 too, and later
+        ("surprisal-guided@tempered", "r2", "tempered"),
+        ("surprisal-guided", "r3", "sum"),
+        ("shortest", "r0", ""),
+        ("longest", "r3", ""),
+        ("majority-program", "r1", ""),
+        ("majority-ast", "r1", ""),
+        ("rarest-program", "r3", ""),
+        ("middle-surprisal", "r4", "sum"),  # nearest to the 0.625 quantile, 3.125
+        ("surprisal-diverse-top2", "r3", "sum"),  # of the most and the least surprising the faster
+        ("surprisal-diverse-top3", "r4", "sum"),  # and the one in the middle of the ranks
+    ],
+)
+def test_what_the_field_would_compare_with(strategy, rollout, choice):
+    row = noted(strategy)[strategy]
+    assert row["rollout_ids"] == [rollout]
+    assert row["nll_choice"] == choice
+
+
+@pytest.mark.parametrize(("name", "reason"), [("self-certainty", "next-token distribution"), ("entropy", "estimate"), ("majority-output", "not stored"), ("surprisal-guided@median", "after @"), ("shortest@mean", "there is no strategy"), ("random-correct@mean", "there is no strategy")])  # fmt: skip
+def test_what_rollouts_cannot_serve_is_refused_with_the_reason(name, reason):
+    with pytest.raises(ConfigError, match=reason):
+        resolve(name)
+
+
+def test_rules_whose_columns_are_absent_are_left_out():
+    assert set(picks(SAMPLES, "surprisal-guided", "surprisal-guided@tempered", "majority-ast")) == {"surprisal-guided"}
+    assert "logprob_tempered" in lacking("surprisal-guided@tempered", ["logprob"])
+    assert lacking("surprisal-guided@mean", ["logprob", "n_tokens"]) == ""
+
+
+def test_spread_ranks_visit_the_ends_the_middle_and_the_quarters_first():
+    assert np.argsort(van_der_corput(9))[:5].tolist() == [0, 8, 4, 2, 6]
+    assert all(sorted(van_der_corput(n)) == list(range(n)) for n in range(1, 40))
+
+
+def test_programs_that_differ_in_layout_have_one_syntax_tree():
+    assert syntax_tree("return torch.relu( x )  # fast") == syntax_tree("```python\nreturn torch.relu(x)\n```")
+    assert syntax_tree("return relu(x)") != syntax_tree("return tanh(x)")
+    assert syntax_tree("float  f( int x ) {") == "float f( int x ) {"

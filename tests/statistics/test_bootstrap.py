@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from vegflow.statistics.bootstrap import Resampling, base_weights, mean_interval, resample, sd_over_seeds
+from vegflow.statistics.bootstrap import Resampling, base_weights, resample, sd_over_seeds
+from vegflow.statistics.intervals import mean_interval
 
 HOW = Resampling(replicates=500)
 TASKS = ["a", "a", "b", "b", "c", "c"]

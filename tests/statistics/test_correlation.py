@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from vegflow.statistics.correlation import partial_spearman, spearman, weighted_spearman, within_spearman
+from vegflow.statistics.correlation import (
+    influence,
+    partial_influence,
+    partial_spearman,
+    spearman,
+    within_influence,
+    within_spearman,
+)
 
 RNG = np.random.default_rng(5)
 X = RNG.integers(0, 6, 60).astype(float)
@@ -31,14 +38,36 @@ def test_what_does_not_vary_has_no_correlation():
     assert spearman(flat, np.arange(10.0)).rho is None
     assert spearman(np.arange(2.0), np.arange(2.0)).rho is None
     assert within_spearman(flat, np.arange(10.0), ["a"] * 10).rho is None
-    assert np.isnan(weighted_spearman(flat, np.arange(10.0), np.ones((3, 10)))).all()
+    assert influence(flat, np.arange(10.0)) is None
+    assert within_influence(flat, np.arange(10.0), ["a"] * 10) is None
 
 
-def test_weights_are_repetitions():
-    counts = RNG.integers(0, 4, 60)
-    repeated = stats.spearmanr(np.repeat(X, counts), np.repeat(Y, counts)).statistic
-    assert weighted_spearman(X, Y, counts[None].astype(float))[0] == pytest.approx(repeated)
-    assert weighted_spearman(X, Y, np.ones((1, 60)))[0] == pytest.approx(spearman(X, Y).rho)
+@pytest.mark.parametrize("partial", [False, True])
+def test_influence_is_what_leaving_a_sample_out_changes(partial):
+    rng = np.random.default_rng(0)
+    n = 300
+    x = rng.integers(0, 9, n).astype(float)
+    y, z = x + rng.normal(0, 4, n).round(), x + rng.normal(0, 3, n)
+
+    def rho(keep):
+        return (partial_spearman(x[keep], y[keep], z[keep]) if partial else spearman(x[keep], y[keep])).rho
+
+    psi = partial_influence(x, y, z) if partial else influence(x, y)
+    jackknife = [(n - 1) * (rho(np.arange(n)) - rho(np.delete(np.arange(n), i))) for i in range(n)]
+    assert psi == pytest.approx(np.array(jackknife), abs=0.1)
+    assert psi.std() == pytest.approx(np.std(jackknife), rel=0.02)
+    assert psi.mean() == pytest.approx(0, abs=1e-12)
+
+
+def test_within_influence_is_what_leaving_a_task_out_changes():
+    names = np.repeat([f"t{i}" for i in range(40)], 15)
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=600)
+    y = 0.5 * x + rng.normal(size=600)
+    psi, tasks = within_influence(x, y, names)
+    whole = within_spearman(x, y, names).rho
+    left = [39 * (whole - within_spearman(x[names != t], y[names != t], names[names != t]).rho) for t in tasks]
+    assert psi == pytest.approx(np.array(left), abs=0.05)
 
 
 def test_partial_spearman_removes_the_control():

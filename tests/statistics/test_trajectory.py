@@ -7,7 +7,7 @@ import pytest
 from vegflow.statistics.adaptation import equivalent_k
 from vegflow.statistics.bootstrap import Resampling
 from vegflow.statistics.paper import load_paper
-from vegflow.statistics.trajectory import argmax, boa, early_stop, trajectory
+from vegflow.statistics.trajectory import argmax, boa, early_stop, seen_until, trajectory
 
 from synthetic import RESULTS  # isort: skip
 
@@ -24,21 +24,9 @@ def table6(seed=42):
     """The paper's Table 6 as the `tasks` table: shares of 32 samples, as whole counts."""
     rows = [
         {"source": "ttt", "seed": seed, "step": step, "task_id": task, "n": 32, "fast_1": round(rate * 32) / 32,
-         "correct": 1.0, "fast": 0.0, "any_fast_1": 1.0, "mean_speedup": 1.0, "nll_mean": 1.0, "distinct_candidates": 3}
+         "fast_1_even": rate, "fast_1_odd": rate, "policy_id": f"ttt/{step}", "correct": 1.0, "fast": 0.0, "any_fast_1": 1.0, "mean_speedup": 1.0, "nll_mean": 1.0, "distinct_candidates": 3}
         for task, rates in TABLE6.items() for step, rate in rates.items()
     ]  # fmt: skip
-    return pl.DataFrame(rows, schema_overrides={"step": pl.Int32})
-
-
-def samples_of(tasks):
-    """Single samples that give these rates."""
-    rows = []
-    for r in tasks.iter_rows(named=True):
-        hits = round(r["fast_1"] * r["n"])
-        rows += [
-            {k: r[k] for k in ("source", "seed", "step", "task_id")} | {"index": i, "fast_1": i < hits}
-            for i in range(r["n"])
-        ]
     return pl.DataFrame(rows, schema_overrides={"step": pl.Int32})
 
 
@@ -48,8 +36,8 @@ def test_the_papers_aggregates_are_means_of_its_task_rates():
 
 
 def test_boa_of_table_6_is_step_2_and_stops_there():
-    rows = boa(table6(), samples_of(table6()), HOW)
-    chosen = {(row["rule"], row["seed"]): row for row in rows}
+    rows = boa(table6(), HOW)
+    chosen = {(row["rule"], row["seed"]): row for row in rows if row["patience"] in (None, 1)}
     assert chosen["argmax", 42]["step"] == chosen["early_stop", 42]["step"] == 2
     assert chosen["argmax", 42]["fast_1"] == pytest.approx(0.425)
     assert chosen["argmax", 42]["rollouts"] == 960
@@ -58,7 +46,7 @@ def test_boa_of_table_6_is_step_2_and_stops_there():
 
 def test_the_papers_peak_is_what_no_change_at_all_would_show():
     # Audit finding 9: the largest of six equal rates is expected at 42.7 %, at least 42.5 with P >= .5
-    row = next(r for r in boa(table6(), samples_of(table6()), HOW) if r["rule"] == "argmax" and r["seed"] is None)
+    row = next(r for r in boa(table6(), HOW) if r["rule"] == "argmax" and r["seed"] is None)
     assert row["null_peak"] == pytest.approx(0.427, abs=0.006)
     assert row["null_p"] > 0.5
 
@@ -71,7 +59,7 @@ def test_the_papers_three_seed_mean_and_sd():
 
 def test_the_mean_over_seeds_averages_each_seeds_own_choice():
     both = pl.concat([table6(42), table6(43).with_columns(fast_1=pl.col("fast_1") / 2)])
-    mean = next(r for r in boa(both, samples_of(both), HOW) if r["rule"] == "argmax" and r["seed"] is None)
+    mean = next(r for r in boa(both, HOW) if r["rule"] == "argmax" and r["seed"] is None)
     assert mean["fast_1"] == pytest.approx((0.425 + 0.2125) / 2, abs=0.01)
     assert mean["sd_seeds"] > 0.1
 
@@ -80,6 +68,8 @@ def test_rules_on_plain_rates():
     assert argmax(np.array([0.1, 0.3, 0.3])) == 1
     assert early_stop(np.array([0.1, 0.3, 0.2, 0.9])) == 1
     assert early_stop(np.array([0.1, 0.1, 0.2])) == 2
+    assert early_stop(np.array([0.1, 0.3, 0.2, 0.9, 0.8, 0.7]), patience=2) == 3
+    assert [seen_until(np.array([0.1, 0.3, 0.2, 0.9, 0.8, 0.7]), p) for p in (None, 1, 2)] == [6, 3, 6]
 
 
 def test_cross_fitting_removes_a_peak_made_by_chance():
@@ -92,9 +82,14 @@ def test_cross_fitting_removes_a_peak_made_by_chance():
         ]  # fmt: skip
         samples = pl.DataFrame(rows, schema_overrides={"step": pl.Int32})
         cells = samples.group_by("source", "seed", "step", "task_id").agg(
-            n=pl.len(), fast_1=pl.col("fast_1").mean(), any_fast_1=pl.col("fast_1").any().cast(pl.Float64)
+            n=pl.len(),
+            fast_1=pl.col("fast_1").mean(),
+            any_fast_1=pl.col("fast_1").any().cast(pl.Float64),
+            policy_id=pl.lit("p"),
+            fast_1_even=pl.col("fast_1").filter(pl.col("index") % 2 == 0).mean(),
+            fast_1_odd=pl.col("fast_1").filter(pl.col("index") % 2 == 1).mean(),
         )
-        row = next(r for r in boa(cells, samples, Resampling(replicates=100)) if r["seed"] == seed)
+        row = next(r for r in boa(cells, Resampling(replicates=100)) if r["seed"] == seed)
         gains.append(row["fast_1"] - 0.3)
         honest.append(row["fast_1_cross"] - 0.3)
     assert np.mean(gains) > 0.04
@@ -103,7 +98,7 @@ def test_cross_fitting_removes_a_peak_made_by_chance():
 
 def test_trajectories_that_change_their_tasks_have_no_boa():
     cells = table6().filter(~((pl.col("step") == 3) & (pl.col("task_id") == "L1/4")))
-    assert boa(cells, samples_of(cells), HOW) == []
+    assert boa(cells, HOW) == []
 
 
 @pytest.mark.parametrize(

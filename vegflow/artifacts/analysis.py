@@ -40,11 +40,14 @@ TASKS = pa.schema(
         column("seed", SEED, "its seed"),
         column("step", STEP, "step of a trajectory; null for a sample set", nullable=True),
         column("task_id", TEXT, "task"),
+        column("policy_id", TEXT, "policy that wrote them"),
         column("n", COUNT, "rollouts with a verdict"),
         column("correct", REAL, "share that is correct"),
         column("fast_1", REAL, "share that is correct and faster than the reference (per-sample rate)"),
         column("fast", REAL, "share that is correct and whose interval lies above 1 + delta"),
         column("any_fast_1", REAL, "1 if at least one of the n is (any-of-n)"),
+        column("fast_1_even", REAL, "fast_1 of the samples of even index", nullable=True),
+        column("fast_1_odd", REAL, "fast_1 of the samples of odd index", nullable=True),
         column("mean_speedup", REAL, "mean speedup of the correct", nullable=True),
         column("best_speedup", REAL, "largest speedup of the correct", nullable=True),
         column("distinct_candidates", COUNT, "different programs among the n"),
@@ -83,6 +86,7 @@ STRATEGIES = pa.schema(
     [
         *_where(),
         column("strategy", TEXT, "selection strategy"),
+        column("nll_choice", TEXT, "surprisal it looks at; empty if none"),
         column("n_pairs", COUNT, "task-seed pairs"),
         column("n_valid", COUNT, "of them with a correct sample"),
         column("fast_1", REAL, "share of pairs whose pick is fast_1"),
@@ -100,6 +104,7 @@ PAIRED = pa.schema(
         *_where(),
         column("first", TEXT, "strategy"),
         column("second", TEXT, "strategy it is compared with"),
+        column("family", TEXT, "paper (its strategies and their controls) or further: what holm_p corrects over"),
         column("metric", TEXT, "fast_1, or log_speedup over pairs with a correct sample"),
         column("n_pairs", COUNT, "task-seed pairs"),
         column("n_tasks", COUNT, "tasks, the independent units"),
@@ -113,7 +118,7 @@ PAIRED = pa.schema(
         column("wilcoxon_statistic", REAL, "Wilcoxon signed-rank, smaller rank sum", nullable=True),
         column("wilcoxon_p", REAL, "its two-sided p, zero differences dropped (zero_method wilcox)", nullable=True),
         column("permutation_p", REAL, "two-sided sign-flip permutation of task means: the primary test", nullable=True),
-        column("holm_p", REAL, "permutation_p after Holm over the pairs of this set and metric", nullable=True),
+        column("holm_p", REAL, "permutation_p after Holm over the pairs of this set, metric and family", nullable=True),
         column("cohens_h", REAL, "Cohen's h of the two fast_1 shares; null for speedup", nullable=True),
     ]
 )
@@ -182,7 +187,8 @@ BOA = pa.schema(
     [
         column("trajectory", TEXT, "trajectory"),
         column("seed", SEED, "seed; null for the mean over seeds", nullable=True),
-        column("rule", TEXT, "argmax, or early_stop: the step before the first regression (P = 1)"),
+        column("rule", TEXT, "argmax, or early_stop: the best step seen before P falls in a row"),
+        column("patience", COUNT, "P of early_stop", nullable=True),
         column("step", STEP, "step chosen; null in the mean", nullable=True),
         column("fast_1", REAL, "per-sample rate at that step, on the rollouts that chose it (optimistic)"),
         *_interval("fast_1, given the chosen steps"),
@@ -193,7 +199,18 @@ BOA = pa.schema(
         ),
         column("start_fast_1", REAL, "rate of step 0"),
         column("last_fast_1", REAL, "rate of the last step"),
-        column("null_peak", REAL, "expected peak if the per-task rates never changed", nullable=True),
+        column(
+            "repeat_fast_1", REAL, "A/A: rate of a second sample of step 0's policy (the sample set)", nullable=True
+        ),
+        column(
+            "null_peak", REAL, "expected peak if nothing ever changed (verdicts permuted over steps)", nullable=True
+        ),
+        column(
+            "null_inflation",
+            REAL,
+            "null_peak minus the mean rate: what choosing the best adds to nothing",
+            nullable=True,
+        ),
         column("null_p", REAL, "probability of such a peak or a higher one in that case", nullable=True),
         column("rollouts", REAL, "rollouts spent until the choice could be made"),
     ]
@@ -248,10 +265,71 @@ PROBE = pa.schema(
         column("rho", REAL, "Spearman of (NLL, speedup); null where one side does not vary", nullable=True),
         *_interval("rho"),
         column("p_value", REAL, "of rho, as if samples were independent", nullable=True),
+        column(
+            "surprisal_fast_1",
+            REAL,
+            "fast_1 of the most surprising correct samples of this NLL, mean over tasks that have one",
+            nullable=True,
+        ),
+        column("confidence_fast_1", REAL, "the same of the least surprising", nullable=True),
         column("rho_within", REAL, "the same on ranks within each task", nullable=True),
         column("within_p", REAL, "of rho_within, permuting within tasks (normal approximation)", nullable=True),
         column("change", REAL, "rho minus rho at step 0", nullable=True),
         *_interval("the change, same resamples on both sides", "change_"),
+    ]
+)
+
+PIPELINE = pa.schema(
+    [
+        *_where(),
+        column("order", TEXT, "order in which samples are evaluated, decided before any is"),
+        column("stop", TEXT, "when evaluation stops before m"),
+        column("m", COUNT, "most samples evaluated; at m = K this is the paper's selection after the fact"),
+        column("n_tasks", COUNT, "tasks"),
+        column("success", REAL, "probability that the fastest correct sample evaluated is fast_1"),
+        *_interval("success"),
+        column("speedup", REAL, "its expected speedup, 0 if none evaluated is correct"),
+        column("evaluations", REAL, "expected samples evaluated"),
+        column("seconds", REAL, "expected seconds that takes, as the evaluator took for each rollout"),
+        column("gain", REAL, "success minus that of random order", nullable=True),
+        *_interval("the gain", "gain_"),
+        column("permutation_p", REAL, "two-sided sign-flip permutation of the tasks' gains", nullable=True),
+    ]
+)
+
+SHARPENING = pa.schema(
+    [
+        *_where(),
+        column("alpha", REAL, "exponent of the target q^alpha; q drew the samples; above 1 sharpens, below flattens"),
+        column("n_tasks", COUNT, "tasks"),
+        column("fast_1", REAL, "per-sample fast_1 under the target, by importance resampling"),
+        *_interval("fast_1"),
+        column("correct", REAL, "share correct under the target"),
+        column("mean_speedup", REAL, "mean speedup under the target, an incorrect sample counting 0"),
+        column("effective_samples", REAL, "mean effective number of samples a task and seed (Kish)"),
+        column("effective_least", REAL, "least effective number of samples of any"),
+        column("unreliable", REAL, "share of tasks and seeds with fewer than five effective samples"),
+    ]
+)
+
+POWER = pa.schema(
+    [
+        column("scenario", TEXT, "how often one strategy wins and loses against the other on fast_1"),
+        column("wins", REAL, "share of tasks won"),
+        column("losses", REAL, "share of tasks lost"),
+        column("n_tasks", COUNT, "independent tasks"),
+        column("power", REAL, "power of the exact two-sided sign (McNemar) test at 5 %"),
+        column("needed", COUNT, "tasks that a power of 80 % takes", nullable=True),
+    ]
+)
+
+AUDIT = pa.schema(
+    [
+        column("finding", STEP, "number of the audit's finding about the paper"),
+        column("check", TEXT, "what is recomputed from the paper's own printed numbers"),
+        column("printed", TEXT, "what the paper prints or says"),
+        column("recomputed", TEXT, "what follows from its inputs"),
+        column("consistent", TRUTH, "the two agree"),
     ]
 )
 
@@ -312,6 +390,8 @@ CLAIMS = pa.schema(
         column("paper", REAL, "the paper's value", nullable=True),
         column("ours", REAL, "ours", nullable=True),
         *_interval("ours"),
+        column("difference", REAL, "ours minus the paper's", nullable=True),
+        column("inside", TRUTH, "the paper's value lies inside our interval; null without an interval", nullable=True),
         column("kind", TEXT, "effect: a sign or difference, judged; level: depends on model, tasks and hardware"),
         column("verdict", TEXT, "one of: " + ", ".join(VERDICTS)),
         column("reason", TEXT, "why"),
@@ -335,6 +415,10 @@ ANALYSIS_TABLES: dict[str, pa.Schema] = {
     "tasks": TASKS,
     "statuses": STATUSES,
     "headroom": HEADROOM,
+    "pipeline": PIPELINE,
+    "sharpening": SHARPENING,
+    "power": POWER,
+    "audit": AUDIT,
     "budget": BUDGET,
     "candidates": CANDIDATES,
     "paper": PAPER,

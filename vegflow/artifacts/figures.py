@@ -8,4 +8,7 @@ FIGURES = (
     "figure5a_trajectory",
     "figure5b_tasks",
     "figure6_probe",
+    "figure7_regimes",
+    "figure8_pipeline",
+    "figure9_sharpening",
 )

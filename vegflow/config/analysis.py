@@ -25,7 +25,23 @@ class AnalysisConfig(Block):
     top_m: int = Field(3, ge=2)
     """Length of the short lists when `strategies` is not given."""
     strategies: tuple[str, ...] = Field((), validate_default=True)
-    """Selection strategies; by default the paper's five and the controls random-topM and confidence-topM."""
+    """Selection strategies; by default the paper's five, the controls random-topM and confidence-topM, and what the field
+    would compare with."""
+    orders: tuple[str, ...] = (
+        "surprisal",
+        "confidence",
+        "random",
+        "random-program",
+        "surprisal@mean",
+        "surprisal-diverse",
+        "middle-surprisal",
+        "shortest",
+        "majority-program",
+        "rarest-program",
+    )
+    """Orders of the deployable pipeline, which ranks samples before any is evaluated."""
+    alphas: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0)
+    """Exponents of the power-sampling control: above 1 sharpens, below 1 flattens."""
 
     @model_validator(mode="before")
     @classmethod
@@ -43,6 +59,10 @@ class AnalysisConfig(Block):
             raise ValueError(f"ks must be distinct counts from 1 upwards in rising order, not {list(self.ks)}")
         if len(set(self.strategies)) != len(self.strategies):
             raise ValueError(f"strategies names one twice: {list(self.strategies)}")
+        if len(set(self.orders)) != len(self.orders):
+            raise ValueError(f"orders names one twice: {list(self.orders)}")
+        if min(self.alphas, default=0) < 0:
+            raise ValueError(f"alphas must not be negative: {list(self.alphas)}")
         return self
 
     def selection(self) -> SelectionConfig:

@@ -15,7 +15,7 @@ class SelectionConfig(Block):
     """Names such as `surprisal-guided`; a name ending in `-topM` times its first M correct samples, keeps the fastest."""
 
 
-def default_strategies(top_m: int) -> tuple[str, ...]:
+def paper_strategies(top_m: int) -> tuple[str, ...]:
     """The paper's five strategies (Table 1) and the two controls its top-3 lacks, with short lists of `top_m`."""
     return (
         "best-correct",
@@ -25,4 +25,20 @@ def default_strategies(top_m: int) -> tuple[str, ...]:
         "surprisal-guided",
         "random-correct",
         "confidence-guided",
+    )
+
+
+def default_strategies(top_m: int) -> tuple[str, ...]:
+    """Those of the paper, and what the field would compare with: other NLL choices, length, majority, rarity, spread."""
+    return (
+        *paper_strategies(top_m),
+        "surprisal-guided@mean",
+        "confidence-guided@mean",
+        "surprisal-guided@tempered",
+        "middle-surprisal",
+        f"surprisal-diverse-top{top_m}",
+        "shortest",
+        "longest",
+        "majority-program",
+        "rarest-program",
     )

@@ -1,4 +1,4 @@
-"""Figures of adaptation: the paper's figures 5 and 6, with its numbers in grey.
+"""Figures of adaptation: the paper's figures 5 to 7, with its numbers in grey.
 
 Knows analysis tables and the study's facts; computes nothing but positions of marks.
 """
@@ -131,7 +131,8 @@ def probe(tables: Tables, facts: StudyFacts) -> dict[str, Any]:
     own = tables["probe"].filter(pl.col("seed").is_null() & (pl.col("samples") == "all") & pl.col("rho").is_not_null())
     if not own.height:
         return nothing("This study has no over-sharpening probe, or nothing in it varies.")
-    name = own["probe"][0]
+    compared = own.filter(pl.col("trajectory") == (facts.comparison.adaptation if facts.comparison else ""))
+    name = (compared if compared.height else own)["probe"][0]
     rows = [
         {
             "step": r["step"],
@@ -178,3 +179,36 @@ def probe(tables: Tables, facts: StudyFacts) -> dict[str, Any]:
         )
     )
     return finish(zero + band + drawn.add_params(pick), height=320, description="Over-sharpening probe")
+
+
+def regimes(tables: Tables, facts: StudyFacts) -> dict[str, Any]:
+    """Figure 7: BoA's deficit of each task, mean over seeds, against the search's per-sample rate."""
+    if facts.comparison is None:
+        return nothing(NO_COMPARISON)
+    name = facts.comparison.adaptation
+    chosen = tables["boa"].filter((pl.col("trajectory") == name) & (pl.col("rule") == "argmax")).select("seed", "step")
+    cells = tables["tasks"].filter(pl.col("source") == name).join(chosen.drop_nulls(), on=["seed", "step"])
+    search = tables["tasks"].filter((pl.col("source") == facts.comparison.search) & pl.col("step").is_null())
+    both = (
+        cells.group_by("task_id").agg(adapted=pl.col("fast_1").mean())
+        .join(search.group_by("task_id").agg(search=pl.col("fast_1").mean()), on="task_id")
+        .sort("task_id")
+    )  # fmt: skip
+    if not both.height:
+        return nothing("The trajectory and the sample set share no task.")
+    rows = [
+        {"task": r["task_id"], "search": r["search"], "deficit": r["adapted"] - r["search"]} for r in both.to_dicts()
+    ]
+    zero = alt.Chart(inline([{"zero": 0}])).mark_rule(color="#b5bac1").encode(y="zero:Q")
+    line = alt.Chart(inline([{"at": 0.3}])).mark_rule(color=PAPER, strokeDash=[3, 3]).encode(x="at:Q")
+    base = alt.Chart(inline(rows)).encode(
+        x=alt.X("search:Q", axis=SHARE, scale=alt.Scale(domain=[0, 1]), title="per-sample fast_1 of the search"),
+        y=alt.Y("deficit:Q", axis=SHARE, title="BoA minus search, points"),
+        tooltip=["task:N", alt.Tooltip("search:Q", format=".1%"), alt.Tooltip("deficit:Q", format="+.1%")],
+    )
+    marks = base.mark_point(filled=True, size=90, color=VERMILLION, opacity=1)
+    return finish(
+        zero + line + marks + base.mark_text(dy=-10, fontSize=11, color=INK).encode(text="task:N"),
+        height=300,
+        description="Deficit of adaptation by task",
+    )

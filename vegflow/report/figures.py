@@ -10,7 +10,7 @@ import polars as pl
 import pyarrow as pa
 
 from vegflow.config.analysis import StudyFacts
-from vegflow.report import adaptation_figures, search_figures
+from vegflow.report import adaptation_figures, open_figures, search_figures
 
 Tables = Mapping[str, pl.DataFrame]
 
@@ -22,6 +22,9 @@ FIGURES: dict[str, Callable[[Tables, StudyFacts], dict[str, Any]]] = {
     "figure5a_trajectory": adaptation_figures.trajectory,
     "figure5b_tasks": adaptation_figures.tasks,
     "figure6_probe": adaptation_figures.probe,
+    "figure7_regimes": adaptation_figures.regimes,
+    "figure8_pipeline": open_figures.pipeline,
+    "figure9_sharpening": open_figures.sharpening,
 }
 """Every figure by name, in the report's order."""
 

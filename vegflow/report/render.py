@@ -21,12 +21,14 @@ from vegflow.config.block import Block
 from vegflow.config.errors import sentences
 from vegflow.config.report import ReportFacts
 from vegflow.errors import ConfigError
-from vegflow.report.study_tables import MARK_NOTE, differences, noisy_tasks
+from vegflow.report.study_tables import MARK_NOTE, differences, noisy_tasks, ran_where
 from vegflow.report.tables import views
 from vegflow.report.text import in_unit, interval, natural, number, ratio, share
 
 TEMPLATE = "report.html.j2"
 VEGA_LITE = "6.4"
+SHOWN_TASKS = 400
+"""Tasks whose programs stand in the report; the table `candidates` has all."""
 SHOWN_CANDIDATES = 40
 """Distinct programs shown per task: the commonest, and all that a strategy picked."""
 
@@ -60,6 +62,21 @@ CAPTIONS = {
     "figure6_probe": (
         "Figure 6. Over-sharpening probe",
         "Spearman's rho of NLL and speedup over fixed samples. Below zero the likelier samples are the faster ones.",
+    ),
+    "figure7_regimes": (
+        "Figure 7. Deficit of adaptation, task by task",
+        "BoA's per-sample rate minus the search's, against the search's rate; each dot a task. Below zero search is ahead. The "
+        "paper's values are not printed.",
+    ),
+    "figure8_pipeline": (
+        "Open question 2. Ranking before correctness is known",
+        "Success against what it costs: at most m samples are evaluated in the order given, stopping at the first fast_1 (solid) or "
+        "the first correct one (dashed). Random order is exact. The last point of “first correct” is the paper's selection.",
+    ),
+    "figure9_sharpening": (
+        "Over-sharpening without training",
+        "Stored samples reweighted to q^α. Dotted: the adapted policy's steps. Where the effective number of samples is small "
+        "(point at a mark), little is known.",
     ),
 }
 
@@ -109,7 +126,9 @@ def render(
     return environment.get_template(TEMPLATE).render(
         about=about,
         differences=differences(frames, facts, about),
+        ran_where=ran_where(frames, about),
         claims=claims,
+        inside=_inside(frames["claims"]),
         counts={verdict: sum(claim["verdict"] == verdict for claim in claims) for verdict in VERDICTS},
         check=next((row for row in frames["self_check"].to_dicts() if row["task_id"] == "all"), None),
         figures=[_figure(name, spec) for name, spec in figures.items()],
@@ -120,14 +139,35 @@ def render(
     )
 
 
+def _inside(claims: pl.DataFrame) -> dict[str, int]:
+    """How many of the paper's numbers have ours beside them, an interval, and lie inside it."""
+    return {
+        "numbers": claims.height,
+        "ours": claims["ours"].count(),
+        "with_interval": claims["inside"].count(),
+        "inside": int(claims["inside"].sum() or 0),
+    }
+
+
 def _claim(row: dict[str, Any]) -> dict[str, Any]:
     return row | {
         "paper": in_unit(row["paper"], row["unit"]),
         "ours": in_unit(row["ours"], row["unit"]),
         "interval": interval(row["low"], row["high"], row["unit"]),
+        "difference": _difference(row),
+        "where": {True: "inside our interval", False: "outside our interval", None: ""}[row["inside"]],
         "slug": row["verdict"].replace(" ", "-"),
         "group": "judged" if row["kind"] != "level" else "level" if row["ours"] is not None else "missing",
     }
+
+
+def _difference(row: dict[str, Any]) -> str:
+    """Ours minus the paper's, with its sign; shares in points."""
+    if row["difference"] is None:
+        return ""
+    unit = {"share": "points"}.get(row["unit"], row["unit"])
+    text = in_unit(row["difference"], unit) if unit == "points" else number(row["difference"])
+    return text if text[0] in "+−0" else f"+{text}"
 
 
 def _figure(name: str, spec: dict[str, Any]) -> dict[str, str]:
@@ -170,7 +210,7 @@ def _tasks(candidates: pl.DataFrame, tasks: pl.DataFrame, noise: frozenset[str])
                 ],
             }
         )
-    return sorted(found, key=lambda task: (task["source"], natural(task["task"])))
+    return sorted(found, key=lambda task: (task["source"], natural(task["task"])))[:SHOWN_TASKS]
 
 
 def _picks(labels: list[str]) -> list[tuple[str, str]]:

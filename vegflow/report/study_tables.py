@@ -141,6 +141,25 @@ def differences(tables: Frames, facts: StudyFacts, about: ReportFacts) -> list[l
         )
         rows.insert(4, ["adaptation", "5 to 8 steps, K = 32 on 5 tasks, 3 seeds, GRPO, learning rate 1e-5", ours])
     if trained:
-        ours = f"{trained.steps} steps, group {trained.group_size}, {len(trained.tasks)} tasks, {trained.objective}"
+        ours = f"{trained.steps} steps, group {trained.group_size}, {len(trained.tasks)} tasks, {trained.objective or 'objective not stated'}"
         rows.insert(4, ["training before", "RLVR, 40 steps of 8 tasks × 8 samples, 80 tasks, GRPO", ours])
+    return rows
+
+
+def ran_where(tables: Frames, about: ReportFacts) -> list[tuple[str, str]]:
+    """What ran where: hardware, versions, command, and what each arm cost in all."""
+    rows = [("hardware", about.hardware), ("command", about.command or "not stated")]
+    rows += (
+        [("versions", ", ".join(f"{name} {version}" for name, version in about.versions.items()))]
+        if about.versions
+        else []
+    )
+    for r in tables["budget"].to_dicts():
+        seeds = r["seeds"]
+        cost = (
+            f"{seeds} seed{'s' if seeds > 1 else ''}, {number(r['updates'] * seeds)} updates, {number(r['rollouts'] * seeds)} rollouts, "
+            f"{number(r['student_tokens'] * seeds)} student and {number(r['teacher_tokens'] * seeds)} teacher tokens, "
+            f"{number(r['evaluate_wall_s'] * seeds)} s of evaluation ({number(r['evaluate_cpu_s'] * seeds)} CPU-seconds)"
+        )
+        rows.append((f"{r['kind']} {r['source']}", cost))
     return rows

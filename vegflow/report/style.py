@@ -20,6 +20,7 @@ FAMILIES = {
     "surprisal": BLUE,
     "oracle": GREEN,
     "adaptation": VERMILLION,
+    "other": SKY,
 }
 """Colour of each kind of strategy, the same in every figure."""
 
@@ -31,9 +32,9 @@ FONT = "system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', Arial, sans-seri
 def family(strategy: str) -> str:
     """The kind a selection strategy belongs to."""
     for kind in ("surprisal", "confidence", "random"):
-        if strategy.startswith(kind):
+        if kind in strategy:
             return kind
-    return "oracle"
+    return "oracle" if strategy.startswith("best") else "other"
 
 
 def finish(chart: alt.LayerChart | alt.Chart, *, height: int, description: str) -> dict[str, Any]:

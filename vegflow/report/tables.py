@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from vegflow.config.analysis import StudyFacts
-from vegflow.report import adaptation_tables, search_tables, study_tables
+from vegflow.report import adaptation_tables, open_tables, search_tables, study_tables
 from vegflow.report.view import Frames, View
 
 VIEWS: tuple[Callable[[Frames, StudyFacts], View], ...] = (
@@ -12,16 +12,20 @@ VIEWS: tuple[Callable[[Frames, StudyFacts], View], ...] = (
     search_tables.scaling,
     search_tables.strategies,
     search_tables.paired,
+    open_tables.power,
     search_tables.regimes,
     search_tables.quartiles,
     search_tables.correlations,
+    open_tables.pipeline,
     adaptation_tables.trajectory,
     adaptation_tables.boa,
     adaptation_tables.equivalent_k,
     adaptation_tables.probe,
+    open_tables.sharpening,
     study_tables.task_rates,
     study_tables.headroom,
     study_tables.statuses,
+    open_tables.audit,
 )
 
 

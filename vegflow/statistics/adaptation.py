@@ -19,6 +19,7 @@ from vegflow.statistics.bootstrap import (
     resample,
     weighted_mean,
 )
+from vegflow.statistics.intervals import DIFFERENCE, mean_interval
 from vegflow.statistics.paired import task_permutation
 from vegflow.statistics.samples import comparison_set
 from vegflow.statistics.scaling import Curve, curve
@@ -53,12 +54,11 @@ class Reference:
     same: int
 
 
-def equivalents(
-    samples: pl.DataFrame, tasks: pl.DataFrame, boa: list[dict], facts: StudyFacts, how: Resampling
-) -> list[dict]:
+def equivalents(tasks: pl.DataFrame, boa: list[dict], facts: StudyFacts, how: Resampling) -> list[dict]:
     """Rows of `EQUIVALENT_K`: both bases for each rule of choosing the step, on the tasks both arms share.
 
-    Intervals resample tasks for both arms at once, then seeds of each; the chosen steps stay as they are.
+    `tasks` is the `TASKS` table. The interval of the difference is that of the mean of the tasks' differences; that of K
+    resamples tasks for both arms at once, then seeds of each. The chosen steps stay as they are.
     """
     _, shared = comparison_set(facts)
     steps = {
@@ -66,15 +66,16 @@ def equivalents(
     }
     if facts.comparison is None or not shared or not steps:
         return []
-    both = samples.filter(pl.col("source") == facts.comparison.search)["task_id"].unique().to_list()
+    searched = tasks.filter((pl.col("source") == facts.comparison.search) & pl.col("step").is_null())
+    both = searched["task_id"].unique().to_list()
     cells = tasks.filter(
         (pl.col("source") == _name(facts)) & pl.col("task_id").is_in(shared) & pl.col("task_id").is_in(both)
     )
     own = cells["task_id"].unique().to_list()
-    drawn = samples.filter((pl.col("source") == facts.comparison.search) & pl.col("task_id").is_in(own))
+    drawn = searched.filter(pl.col("task_id").is_in(own))
     if not drawn.height:
         return []
-    largest = int(drawn.group_by("task_id", "seed").len()["len"].min())
+    largest = int(drawn["n"].min())
     group = min(facts.trajectories[_name(facts)].group_size, largest)
     ks = sorted({round(2 ** (i / 4)) for i in range(int(4 * math.log2(largest)) + 1)} | {group, largest})
     line = curve(drawn, "fast_1", ks)
@@ -109,46 +110,47 @@ def _equivalent(chosen: pl.DataFrame, column: str, search: Reference, how: Resam
     value = float(weighted_mean(values, base_weights(names)[None])[0])
     ks, same = search.line.ks, search.same
     k, side = equivalent_k(ks, search.point, value)
-    weights = resample(names, chosen["seed"].to_list(), how, crossed=True)
-    k_cloud = cloud = None
+    seeds = chosen["seed"].to_list()
+    weights = resample(names, seeds, how, crossed=True)
+    at_search = np.array(search.line.tasks)
+    tasks = sorted(set(names))
+    base = {t: search.line.values[same][at_search == t].mean() for t in tasks}
+    differences = values - np.array([base[t] for t in names])
+    by_task = [differences[names == t].mean() for t in tasks]
+    k_cloud = None
     if weights is not None and search.clouds is not None:
         cloud = weighted_mean(values, weights)
         k_cloud = np.array([equivalent_k(ks, c, v)[0] for c, v in zip(search.clouds, cloud, strict=True)])
-        cloud = cloud - search.clouds[:, same]
-    at_search = np.array(search.line.tasks)
-    tasks = sorted(set(names))
-    by_task = [values[names == t].mean() - search.line.values[same][at_search == t].mean() for t in tasks]
     return {
         "adaptation": value,
         "search_at_1": float(search.point[0]),
         "search_same_basis": float(search.point[same]),
-        **percentile_interval(value - search.point[same], cloud, how.confidence).columns("difference"),
+        **mean_interval(differences, names, seeds, how, crossed=True, bounds=DIFFERENCE).columns("difference"),
         "permutation_p": task_permutation(by_task, tasks, how.seed),
-        **percentile_interval(k, k_cloud, how.confidence).columns("k", "k_"),
+        **percentile_interval(k, k_cloud, how.confidence, len(tasks)).columns("k", "k_"),
         "label": {-1: f"<{ks[0]}", 0: f"{k:.3g}", 1: f">{ks[-1]}"}[side],
     }
 
 
-def self_check(samples: pl.DataFrame, facts: StudyFacts) -> list[dict]:
+def self_check(tasks: pl.DataFrame, facts: StudyFacts) -> list[dict]:
     """Rows of `SELF_CHECK`: does the sample set's per-sample rate equal the trajectory's at step 0, task by task?
 
     Both are samples of one policy if the study is wired right, so they may differ by chance only; the paper's arms
-    differ here (audit finding 2). z-test of the summed differences, equal rates within each task under the null.
+    differ here (audit finding 2). `tasks` is the `TASKS` table. z-test of the summed differences, equal rates within
+    each task under the null.
     """
     _, shared = comparison_set(facts)
     if facts.comparison is None or not shared:
         return []
-    inside = samples.filter(pl.col("task_id").is_in(shared))
-    search = inside.filter(pl.col("source") == facts.comparison.search)
+    inside = tasks.filter(pl.col("task_id").is_in(shared))
+    search = inside.filter((pl.col("source") == facts.comparison.search) & pl.col("step").is_null())
     start = inside.filter((pl.col("source") == facts.comparison.adaptation) & (pl.col("step") == 0))
     same = search.filter(pl.col("policy_id").is_in(start["policy_id"].unique().to_list()))
     drawn = same if same.height else search
+    rate = (pl.col("fast_1") * pl.col("n")).sum() / pl.col("n").sum()
     rates = (
-        drawn.group_by("task_id").agg(n_search=pl.len().cast(pl.Int64), search_fast_1=pl.col("fast_1").mean())
-        .join(
-            start.group_by("task_id").agg(n_step0=pl.len().cast(pl.Int64), step0_fast_1=pl.col("fast_1").mean()),
-            on="task_id",
-        )
+        drawn.group_by("task_id").agg(n_search=pl.col("n").sum(), search_fast_1=rate)
+        .join(start.group_by("task_id").agg(n_step0=pl.col("n").sum(), step0_fast_1=rate), on="task_id")
         .sort("task_id")
     )  # fmt: skip
     if not rates.height:

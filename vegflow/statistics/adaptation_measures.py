@@ -2,10 +2,20 @@
 
 import math
 
+import numpy as np
 import polars as pl
 
-from vegflow.statistics.bootstrap import base_weights, percentile_interval, resample, weighted_mean
-from vegflow.statistics.measure import NO_COMPARISON, Ours, Study, adaptation_of, first_of, rows_of, search_of
+from vegflow.statistics.intervals import DIFFERENCE, mean_interval
+from vegflow.statistics.measure import (
+    NO_COMPARISON,
+    Ours,
+    Study,
+    adaptation_of,
+    first_of,
+    of_rollouts,
+    rows_of,
+    search_of,
+)
 from vegflow.statistics.samples import comparison_set
 from vegflow.statistics.scaling import curve
 
@@ -23,21 +33,18 @@ def mixed_difference(study: Study) -> Ours:
     shared = comparison_set(study.facts)[1]
     chosen = rows_of(study, "boa", trajectory=adaptation_of(study), rule="argmax").select("seed", "step").drop_nulls()
     cells = rows_of(study, "tasks", source=adaptation_of(study)).join(chosen, on=["seed", "step"])
-    drawn = study.samples.filter((pl.col("source") == source) & pl.col("task_id").is_in(shared))
+    drawn = rows_of(study, "tasks", source=source, step=None).filter(pl.col("task_id").is_in(shared))
     cells = cells.filter(pl.col("task_id").is_in(shared))
     if not cells.height or not drawn.height:
         return Ours(missing=NO_COMPARISON)
-    line = curve(drawn, "fast_1", (int(drawn.group_by("task_id", "seed").len()["len"].min()),))
-    names, runs = cells["task_id"].to_list(), cells["seed"].to_list()
-    sides = [(cells["fast_1"].to_numpy(), names, runs, True), (line.values[0], line.tasks, line.seeds, False)]
-    means, clouds = [], []
-    for values, tasks, seeds, crossed in sides:
-        weights = resample(tasks, seeds, study.how, crossed=crossed)
-        means.append(weighted_mean(values, base_weights(tasks)[None])[0])
-        clouds.append(None if weights is None else weighted_mean(values, weights))
-    cloud = None if clouds[0] is None or clouds[1] is None else clouds[0] - clouds[1]
-    found = percentile_interval(means[0] - means[1], cloud, study.how.confidence)
-    return Ours(found.value, found.low, found.high, n_tasks=len(set(names)))
+    line = curve(drawn, "fast_1", (int(drawn["n"].min()),))
+    names, reached = cells["task_id"].to_numpy(), np.array(line.tasks)
+    base = {t: line.values[0][reached == t].mean() for t in set(line.tasks)}
+    known = np.array([t in base for t in names])
+    differences = cells["fast_1"].to_numpy()[known] - np.array([base[t] for t in names[known]])
+    runs = cells["seed"].to_numpy()[known]
+    found = mean_interval(differences, names[known], runs, study.how, crossed=True, bounds=DIFFERENCE)
+    return Ours(found.value, found.low, found.high, n_tasks=len(set(names[known])))
 
 
 def step0_difference(study: Study) -> Ours:
@@ -52,21 +59,24 @@ def training(study: Study, step: int, column: str) -> Ours:
     return first_of(rows, column, f"the study has no training trajectory with a step {step}", "", "")
 
 
-def step(study: Study, step: int) -> Ours:
-    """Per-sample fast_1 of the adaptation at a step, first seed."""
+def step(study: Study, step: int, column: str = "fast_1") -> Ours:
+    """A column of the adaptation at a step (per-sample fast_1), first seed."""
     name = adaptation_of(study)
     seed = study.facts.trajectories[name].seeds[0] if name else 0
     return first_of(
-        rows_of(study, "trajectory", trajectory=name, seed=seed, step=step), "fast_1", f"no TTT step {step}"
+        rows_of(study, "trajectory", trajectory=name, seed=seed, step=step),
+        column,
+        f"no TTT step {step}",
+        *(("low", "high") if column == "fast_1" else ("", "")),
     )
 
 
 def step_task(study: Study, step: int, task: str) -> Ours:
-    """Per-sample fast_1 of one task at a step of the adaptation, first seed."""
+    """Per-sample fast_1 of one task at a step of the adaptation, first seed; its interval is over rollouts."""
     name = adaptation_of(study)
     seed = study.facts.trajectories[name].seeds[0] if name else 0
     rows = rows_of(study, "tasks", source=name, seed=seed, step=step, task_id=task)
-    return first_of(rows, "fast_1", f"no TTT step {step} on task {task}")
+    return of_rollouts(rows, "fast_1", f"no TTT step {step} on task {task}")
 
 
 def peak_gain(study: Study) -> Ours:
@@ -106,7 +116,9 @@ def boa(study: Study, column: str) -> Ours:
 
 def same_step(study: Study) -> Ours:
     """Share of seeds in which both BoA rules pick the same step."""
-    rows = rows_of(study, "boa", trajectory=adaptation_of(study)).filter(pl.col("seed").is_not_null())
+    rows = rows_of(study, "boa", trajectory=adaptation_of(study)).filter(
+        pl.col("seed").is_not_null() & (pl.col("patience").is_null() | (pl.col("patience") == 1))
+    )
     if not rows.height:
         return Ours(missing=NO_COMPARISON)
     return Ours(float((rows.group_by("seed").agg(pl.col("step").n_unique())["step"] == 1).mean()))
@@ -127,10 +139,10 @@ def probe(study: Study, step: int | str, subset: str, column: str) -> Ours:
 def budget(study: Study, arm: str, column: str) -> Ours:
     """A column of the budget of the `search` or `adaptation` arm, per seed."""
     source = search_of(study)[0] if arm == "search" else adaptation_of(study)
-    return first_of(rows_of(study, "budget", source=source), column, NO_COMPARISON)
+    return _budget_of(study, source, column)
 
 
-def learning_rate(study: Study, rate: float) -> Ours:
+def learning_rate(study: Study, rate: float, column: str = "fast_1") -> Ours:
     """BoA (argmax) of a trajectory like the adaptation with this learning rate, first seed."""
     for name, facts in study.facts.trajectories.items():
         rows = rows_of(study, "boa", trajectory=name, rule="argmax").filter(pl.col("seed").is_not_null())
@@ -141,5 +153,105 @@ def learning_rate(study: Study, rate: float) -> Ours:
             and math.isclose(facts.learning_rate, rate, rel_tol=1e-6)
             and rows.height
         ):
-            return first_of(rows, "fast_1", "")
+            return first_of(rows, column, "", *(("low", "high") if column == "fast_1" else ("", "")))
     return Ours(missing=f"no trajectory has learning rate {rate:g}")
+
+
+def probe_p(study: Study, step: int | str, subset: str) -> Ours:
+    """P of the probe's rho at a step, `first` or `last`, as if samples were independent; first seed, all samples."""
+    rows = rows_of(study, "probe", trajectory=adaptation_of(study), samples="all", subset=subset)
+    rows = rows.filter(pl.col("seed").is_not_null()).sort("seed", "step")
+    if not rows.height:
+        return Ours(missing="the study has no probe of this trajectory")
+    rows = rows.filter(pl.col("seed") == rows["seed"][0])
+    wanted = {"first": rows["step"].min(), "last": rows["step"].max()}.get(str(step), step)
+    return first_of(rows.filter(pl.col("step") == wanted), "p_value", f"no step {step}", "", "")
+
+
+def _adapted(study: Study, tasks: set[str]) -> str:
+    """A trajectory on exactly these tasks, with the objective of the comparison's where there are several; or empty."""
+    compared = study.facts.trajectories.get(adaptation_of(study))
+    found = [name for name, facts in study.facts.trajectories.items() if set(facts.tasks) == tasks]
+    alike = [n for n in found if compared and study.facts.trajectories[n].objective == compared.objective]
+    return next(iter([*alike, *found]), "")
+
+
+def _subset(study: Study, tasks: str) -> set[str]:
+    return set(study.facts.sample_sets[search_of(study)[0]].tasks.get(tasks, ())) if study.facts.sample_sets else set()
+
+
+def elsewhere(study: Study, tasks: str, step: int, column: str) -> Ours:
+    """A column at a step of a trajectory on another task set, first seed."""
+    name = _adapted(study, _subset(study, tasks) or {""})
+    if not name:
+        return Ours(missing=f"the study adapts on no {tasks}")
+    seed = study.facts.trajectories[name].seeds[0]
+    ends = ("low", "high") if column == "fast_1" else ("", "")
+    return first_of(
+        rows_of(study, "trajectory", trajectory=name, seed=seed, step=step), column, f"no step {step}", *ends
+    )
+
+
+def elsewhere_delta(study: Study, tasks: str, step: int) -> Ours:
+    """Per-sample rate at a step of a trajectory on another task set, minus the search's on the same tasks."""
+    here = elsewhere(study, tasks, step, "fast_1")
+    rows = rows_of(study, "scaling", source=search_of(study)[0], task_set=tasks, metric="fast_1", k=1)
+    if here.value is None or not rows.height:
+        return Ours(missing=here.missing or f"no sample set on {tasks}")
+    return Ours(here.value - rows["value"][0])
+
+
+def alone(study: Study, task: str, step: int) -> Ours:
+    """Per-sample fast_1 at a step of a trajectory on this task alone, first seed."""
+    name = _adapted(study, {task})
+    if not name:
+        return Ours(missing="the study adapts on no task alone")
+    seed = study.facts.trajectories[name].seeds[0]
+    return first_of(rows_of(study, "trajectory", trajectory=name, seed=seed, step=step), "fast_1", f"no step {step}")
+
+
+def alone_step(study: Study, task: str) -> Ours:
+    """The step that BoA picks on this task alone, first seed."""
+    name = _adapted(study, {task})
+    if not name:
+        return Ours(missing="the study adapts on no task alone")
+    rows = rows_of(study, "boa", trajectory=name, rule="argmax").filter(pl.col("seed").is_not_null())
+    return first_of(rows, "step", "no step to pick", "", "")
+
+
+def alone_early(study: Study) -> Ours:
+    """Tasks adapted alone whose peak lies within the first two steps."""
+    tasks = study.facts.trajectories[adaptation_of(study)].tasks if adaptation_of(study) else ()
+    steps = [alone_step(study, task).value for task in tasks]
+    if not steps or None in steps:
+        return Ours(missing="the study does not adapt on each task alone")
+    return Ours(float(sum(step <= 2 for step in steps if step is not None)))
+
+
+def objective_boa(study: Study, objective: str, column: str, run: int | None = None) -> Ours:
+    """BoA (argmax) of a trajectory with this objective on the comparison's tasks: mean over seeds, or its run-th seed."""
+    tasks = set(study.facts.trajectories[adaptation_of(study)].tasks) if adaptation_of(study) else set()
+    for name, facts in study.facts.trajectories.items():
+        if facts.objective == objective and set(facts.tasks) == tasks:
+            if run is not None and run >= len(facts.seeds):
+                return Ours(missing=f"fewer than {run + 1} seeds")
+            seed = None if run is None else sorted(facts.seeds)[run]
+            ends = ("low", "high") if column == "fast_1" else ("", "")
+            return first_of(
+                rows_of(study, "boa", trajectory=name, rule="argmax", seed=seed), column, "fewer than two seeds", *ends
+            )
+    return Ours(missing=f"no trajectory has the objective {objective} on these tasks")
+
+
+def objective_budget(study: Study, objective: str, column: str) -> Ours:
+    """A column of the budget of a trajectory with this objective, per seed."""
+    for name, facts in study.facts.trajectories.items():
+        if facts.objective == objective:
+            return _budget_of(study, name, column)
+    return Ours(missing=f"no trajectory has the objective {objective}")
+
+
+def _budget_of(study: Study, source: str, column: str) -> Ours:
+    rows = rows_of(study, "budget", source=source)
+    rows = rows.with_columns(all_tokens=pl.col("student_tokens") + pl.col("teacher_tokens"))
+    return first_of(rows, column, NO_COMPARISON)

@@ -9,19 +9,22 @@ import polars as pl
 import pyarrow as pa
 
 from vegflow.artifacts.analysis import ANALYSIS_TABLES
-from vegflow.artifacts.io import to_table
+from vegflow.artifacts.io import check, to_table
 from vegflow.config.analysis import AnalysisConfig, StudyFacts
 from vegflow.statistics.adaptation import equivalents, self_check
+from vegflow.statistics.audit import audit
 from vegflow.statistics.bootstrap import Resampling
-from vegflow.statistics.budget import budget, candidates
+from vegflow.statistics.budget import budget
 from vegflow.statistics.claims import claims
-from vegflow.statistics.headroom import headroom
 from vegflow.statistics.measure import Study
 from vegflow.statistics.paper import PaperNumber
+from vegflow.statistics.pipeline import pipeline
 from vegflow.statistics.probe import probe
-from vegflow.statistics.samples import join_samples, judged, per_task, statuses
+from vegflow.statistics.reduce import Reduced, Wanted, curves_of, reduce, wanted
+from vegflow.statistics.samples import join_samples
 from vegflow.statistics.scaling import scaling
-from vegflow.statistics.strategies import head_to_head, paired, strategies
+from vegflow.statistics.sharpening import sharpening
+from vegflow.statistics.strategies import head_to_head, paired, power, strategies
 from vegflow.statistics.surprisal import correlations, quartiles
 from vegflow.statistics.trajectory import boa, trajectory
 
@@ -31,7 +34,7 @@ def analyse(
     evaluations: pl.DataFrame,
     nll: pl.DataFrame,
     updates: pl.DataFrame,
-    selections: pl.DataFrame,
+    selections: pl.DataFrame | None,
     facts: StudyFacts,
     config: AnalysisConfig,
     paper: Sequence[PaperNumber] = (),
@@ -39,37 +42,50 @@ def analyse(
     """Compute every analysis table, as named and described in `vegflow.artifacts.analysis.ANALYSIS_TABLES`.
 
     The inputs are the concatenated shards of `ROLLOUTS`, `EVALUATIONS`, `NLL`, `UPDATES` and `SELECTIONS`; `nll` and
-    `updates` may have no rows. What a study lacks (a probe, a comparison, a second task) leaves its tables empty or its
+    `updates` may have no rows, and without `selections` the strategies are applied here. What a study lacks (a probe, a comparison, a second task) leaves its tables empty or its
     cells null. Rollouts on which the evaluator itself broke count in `statuses` only. Raises ArtifactError if rollouts
     lack verdicts.
     """
-    how = Resampling(config.bootstrap, config.confidence, config.seed)
     every = join_samples(rollouts, evaluations)
-    samples = judged(every)
-    tasks = per_task(samples)
-    boa_rows = boa(tasks, samples, how)
+    what = wanted(config, facts, every.columns)
+    return tabulate(reduce(every, nll["rollout_id"].unique(), selections, what), what, nll, updates, paper)
+
+
+def tabulate(
+    kept: Reduced, what: Wanted, nll: pl.DataFrame, updates: pl.DataFrame, paper: Sequence[PaperNumber]
+) -> dict[str, pa.Table]:
+    """Every analysis table from the reduced samples."""
+    facts, config = what.facts, what.config
+    how = Resampling(config.bootstrap, config.confidence, config.seed)
+    tasks, picks = kept.tasks, kept.selections
+    correct = kept.correct.with_columns(pl.col("task_id").cast(pl.Categorical))
+    boa_rows, paired_rows = boa(tasks, how), paired(picks, facts, how)
     rows: dict[str, list[dict]] = {
-        "scaling": scaling(samples, facts, config.ks, how),
-        "strategies": strategies(selections, facts, how),
-        "paired": paired(selections, facts, how),
-        "head_to_head": head_to_head(selections, tasks, facts),
-        "quartiles": quartiles(samples, facts),
-        "correlations": correlations(samples, facts, how),
+        "scaling": scaling(tasks, kept.units, facts, config.ks, how),
+        "strategies": strategies(picks, facts, how),
+        "paired": paired_rows,
+        "head_to_head": head_to_head(picks, tasks, facts),
+        "quartiles": quartiles(correct, facts),
+        "correlations": correlations(correct, facts, how),
         "trajectory": trajectory(tasks, how),
         "boa": boa_rows,
-        "equivalent_k": equivalents(samples, tasks, boa_rows, facts, how),
-        "self_check": self_check(samples, facts),
-        "probe": probe(samples, nll, facts, how),
-        "tasks": tasks.to_dicts(),
-        "statuses": statuses(every).to_dicts(),
-        "headroom": headroom(samples).to_dicts(),
-        "budget": budget(every, updates, facts),
-        "candidates": candidates(every, selections, facts).to_dicts(),
+        "equivalent_k": equivalents(tasks, boa_rows, facts, how),
+        "self_check": self_check(tasks, facts),
+        "probe": probe(kept.probed, tasks, nll, facts, how),
+        "pipeline": pipeline(curves_of(kept, what), facts, how),
+        "sharpening": sharpening(kept.units, kept.reweighted, config.alphas, facts, how),
+        "power": power(paired_rows) if facts.sample_sets else [],
+        "audit": audit(paper),
+        "budget": budget(kept.spent, updates, facts),
         "paper": [
             n.model_dump(include={"id", "place", "claim", "value", "unit", "measure", "series", "x"}) for n in paper
         ],
     }
-    tables = {name: to_table(rows[name], schema) for name, schema in ANALYSIS_TABLES.items() if name in rows}
-    frames = {name: pl.DataFrame(pl.from_arrow(table)) for name, table in tables.items()}
-    tables["claims"] = to_table(claims(paper, Study(facts, samples, frames, how)), ANALYSIS_TABLES["claims"])
+    tables = {name: to_table(rows[name], ANALYSIS_TABLES[name]) for name in rows}
+    for name in ("tasks", "statuses", "headroom", "candidates"):
+        schema = ANALYSIS_TABLES[name]
+        table = getattr(kept, name).select(schema.names).to_arrow(compat_level=pl.CompatLevel.oldest()).cast(schema)
+        tables[name] = check(table, schema, name)
+    frames = {name: pl.DataFrame(pl.from_arrow(table)) for name, table in tables.items() if name != "candidates"}
+    tables["claims"] = to_table(claims(paper, Study(facts, frames, how)), ANALYSIS_TABLES["claims"])
     return {name: tables[name] for name in ANALYSIS_TABLES}

@@ -3,6 +3,9 @@
 Knows arrays of verdicts and rewards; where they come from, and the intervals, are other modules' business.
 """
 
+import functools
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -38,3 +41,47 @@ def expected_best(values: ArrayLike, k: int) -> float:
     rank = np.arange(n - 1, k - 1, -1)
     weights = (k / n) * np.concatenate([[1.0], np.cumprod((rank - k + 1) / rank)])
     return float(ordered[::-1][: n - k + 1] @ weights)
+
+
+def passes_at_k(n: ArrayLike, c: ArrayLike, k: ArrayLike) -> np.ndarray:
+    """`pass_at_k` of arrays that broadcast: 1 - C(n - c, k) / C(n, k) by log-factorials (to about 1e-12); NaN if k > n."""
+    n, c, k = np.broadcast_arrays(*(np.asarray(x, dtype=np.int64) for x in (n, c, k)))
+    logs = log_factorials(int(n.max(initial=0)))
+    rest = np.maximum(n - c - k, 0)
+    ratio = np.exp(logs[n - c] - logs[rest] - logs[n] + logs[np.maximum(n - k, 0)])
+    return np.where(k > n, np.nan, np.where(n - c < k, 1.0, 1.0 - ratio))
+
+
+@functools.lru_cache(maxsize=1024)
+def log_factorials(n: int) -> np.ndarray:
+    """Log 0! .. log n!, not to be written to."""
+    return np.r_[0.0, np.cumsum(np.log(np.arange(1, n + 1)))]
+
+
+@functools.lru_cache(maxsize=4096)
+def pass_table(n: int, ks: tuple[int, ...]) -> np.ndarray:
+    """pass@k [n + 1, K] for every number of passes among n, not to be written to."""
+    return passes_at_k(n, np.arange(n + 1)[:, None], np.array(ks)[None])
+
+
+@functools.lru_cache(maxsize=4096)
+def best_weights(n: int, ks: tuple[int, ...]) -> np.ndarray:
+    """Weights C(i - 1, k - 1) / C(n, k) [K, n] of the i-th smallest of n in the expected maximum of k; NaN if k > n."""
+    logs, out, rank = log_factorials(n), np.zeros((len(ks), n)), np.arange(1, n + 1)
+    for place, k in enumerate(ks):
+        if k > n:
+            out[place] = np.nan
+        elif k == 1:
+            out[place] = 1 / n
+        else:
+            i = rank[k - 1 :]
+            out[place, k - 1 :] = np.exp(logs[i - 1] - logs[k - 1] - logs[i - k] - logs[n] + logs[k] + logs[n - k])
+    return out
+
+
+def expected_bests(values: ArrayLike, ks: Sequence[int]) -> np.ndarray:
+    """`expected_best` at each of `ks` [K], sorting once."""
+    ordered = np.sort(np.asarray(values, dtype=float))
+    if not len(ordered):
+        return np.full(len(ks), np.nan)
+    return best_weights(len(ordered), tuple(int(k) for k in ks)) @ ordered

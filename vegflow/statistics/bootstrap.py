@@ -1,6 +1,6 @@
-"""Cluster bootstrap: intervals for data in which only tasks, and seeds inside them, are independent.
+"""Cluster bootstrap: for statistics that are no mean, of data in which only tasks, and seeds inside them, are independent.
 
-Knows units (one per task and seed) and weights; any statistic that takes weights gets an interval from here.
+Knows units (one per task and seed) and weights. Means over tasks have intervals of their own, in `intervals`.
 """
 
 from collections.abc import Sequence
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy import special
 
 
 @dataclass(frozen=True)
@@ -75,29 +76,24 @@ def weighted_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
         return np.where(total > 0, weights[:, known] @ values[known] / np.where(total > 0, total, 1), np.nan)
 
 
-def percentile_interval(value: float, replicates: np.ndarray | None, confidence: float) -> Interval:
-    """Percentile interval of `value`; without ends if fewer than half the replicates are defined."""
+def percentile_interval(
+    value: float, replicates: np.ndarray | None, confidence: float, n_tasks: int | None = None
+) -> Interval:
+    """Percentile interval of `value`; without ends if fewer than half the replicates are defined.
+
+    With `n_tasks` the percentiles are Hesterberg's expanded ones (2015, arXiv 1411.5279, section 4.3): tail probability
+    Phi(-sqrt(n / (n - 1)) t), t the quantile of Student's distribution with n - 1 degrees of freedom.
+    """
     value = float(value)
     if np.isnan(value):
         return Interval(None)
     if replicates is None or np.isnan(replicates).mean() > 0.5:
         return Interval(value)
     tail = (1 - confidence) / 2
+    if n_tasks is not None and n_tasks > 1:
+        tail = float(special.ndtr(np.sqrt(n_tasks / (n_tasks - 1)) * special.stdtrit(n_tasks - 1, tail)))
     low, high = np.nanquantile(replicates, [tail, 1 - tail])
     return Interval(value, float(low), float(high))
-
-
-def mean_interval(
-    values: ArrayLike, tasks: Sequence[str], seeds: Sequence[int], how: Resampling, *, crossed: bool = False
-) -> Interval:
-    """Mean over tasks of the mean over seeds of `values` [U] (NaN: undefined, left out), with its interval."""
-    array = np.asarray(values, dtype=float)
-    if not len(array) or np.isnan(array).all():
-        return Interval(None)
-    value = weighted_mean(array, base_weights(tasks)[None])[0]
-    weights = resample(tasks, seeds, how, crossed=crossed)
-    replicates = None if weights is None else weighted_mean(array, weights)
-    return percentile_interval(value, replicates, how.confidence)
 
 
 def sd_over_seeds(values: ArrayLike, seeds: Sequence[int]) -> float | None:

@@ -7,36 +7,55 @@ import polars as pl
 
 from vegflow.config.analysis import StudyFacts
 
+MOST_CANDIDATES = 100
+"""Distinct programs kept per task: the commonest, and all that a strategy picked."""
 
-def budget(samples: pl.DataFrame, updates: pl.DataFrame, facts: StudyFacts) -> list[dict]:
+
+def spent(samples: pl.DataFrame) -> pl.DataFrame:
+    """Rollouts, tokens and evaluation time of each source and seed."""
+    return (
+        samples.group_by("source", "seed")
+        .agg(
+            rollouts=pl.len().cast(pl.Int64),
+            completion_tokens=pl.col("n_tokens").cast(pl.Float64).sum(),
+            prompt_tokens=pl.col("n_prompt_tokens").cast(pl.Float64).sum(),
+            evaluate_wall_s=pl.col("evaluate_wall_s").sum(),
+            evaluate_cpu_s=pl.col("evaluate_cpu_s").sum(),
+        )
+        .sort("source", "seed")
+    )
+
+
+def budget(spent: pl.DataFrame, updates: pl.DataFrame, facts: StudyFacts) -> list[dict]:
     """Rows of `BUDGET`: rollouts, tokens and evaluation time of each source, mean over its seeds."""
     rows = []
     for source in [*facts.sample_sets, *facts.trajectories]:
-        own = samples.filter(pl.col("source") == source)
+        own = spent.filter(pl.col("source") == source)
         made = updates.filter(pl.col("trajectory") == source)
         if not own.height:
             continue
-        seeds = own["seed"].n_unique()
-        completions = float(own["n_tokens"].sum())
+        seeds = own.height
+        total = {name: float(own[name].sum()) for name in own.columns[2:]}
         rows.append(
             {
                 "source": source,
                 "kind": "trajectory" if source in facts.trajectories else "sample set",
                 "seeds": seeds,
                 "updates": made.height / seeds,
-                "rollouts": own.height / seeds,
-                "student_tokens": (completions + float(own["n_prompt_tokens"].sum())) / seeds,
-                "completion_tokens": completions / seeds,
+                "rollouts": total["rollouts"] / seeds,
+                "student_tokens": (total["completion_tokens"] + total["prompt_tokens"]) / seeds,
+                "completion_tokens": total["completion_tokens"] / seeds,
                 "teacher_tokens": float(made["teacher_tokens"].sum()) / seeds,
-                "evaluate_wall_s": float(own["evaluate_wall_s"].sum()) / seeds,
-                "evaluate_cpu_s": float(own["evaluate_cpu_s"].sum()) / seeds,
+                "evaluate_wall_s": total["evaluate_wall_s"] / seeds,
+                "evaluate_cpu_s": total["evaluate_cpu_s"] / seeds,
             }
         )
     return rows
 
 
 def candidates(samples: pl.DataFrame, selections: pl.DataFrame, facts: StudyFacts) -> pl.DataFrame:
-    """The columns of `CANDIDATES`: each distinct program of the sample sets, the commonest first.
+    """The columns of `CANDIDATES`: distinct programs of the sample sets, the commonest first, at most `MOST_CANDIDATES`
+    of a task and those that a strategy picks.
 
     A program judged in several jobs may have several verdicts; the commonest is shown.
     """
@@ -70,4 +89,7 @@ def candidates(samples: pl.DataFrame, selections: pl.DataFrame, facts: StudyFact
         )
         .with_columns(of=pl.col("count").sum().over("source", "task_id"))
         .sort("source", "task_id", "count", "candidate", descending=[False, False, True, False])
+        .filter(
+            (pl.int_range(pl.len()).over("source", "task_id") < MOST_CANDIDATES) | (pl.col("picked_by").list.len() > 0)
+        )
     )

@@ -32,6 +32,10 @@ def claims(numbers: Sequence[PaperNumber], study: Study) -> list[dict]:
                 "ours": None if ours.value is None else float(ours.value),
                 "low": ours.low,
                 "high": ours.high,
+                "difference": None if None in (ours.value, number.value) else float(ours.value - number.value),
+                "inside": None
+                if None in (ours.low, ours.high, number.value)
+                else ours.low <= number.value <= ours.high,
                 "kind": number.kind,
                 "verdict": verdict,
                 "reason": reason,
@@ -69,6 +73,10 @@ def judge(number: PaperNumber, ours: Ours, *, paper_setup: bool) -> tuple[str, s
         return _judge_level(number, ours, paper_setup=paper_setup)
     if 0 < ours.n_tasks < FEWEST_TASKS:
         return "undecided", f"{ours.n_tasks} tasks cannot decide at the 5 % level, whatever they show"
+    if 0 < ours.n_tasks < number.fewest_tasks:
+        return "undecided", (
+            f"{ours.n_tasks} tasks: fewer than {number.fewest_tasks} show an effect of 30 points too seldom to claim or deny it"
+        )
     if (ours.low is None or ours.high is None) and ours.p_value is None:
         return "undecided", "no interval for this number"
     if number.kind == "equivalence":

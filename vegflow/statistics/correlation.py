@@ -1,6 +1,6 @@
-"""Rank correlation: Spearman, partial, within tasks, and under bootstrap weights.
+"""Rank correlation: Spearman, partial, within tasks, and what each sample contributes to them (for intervals).
 
-Knows numbers and the task each belongs to. Every function gives None (or NaN in arrays) where one side does not vary.
+Knows numbers and the task each belongs to. Every function gives None where one side does not vary.
 """
 
 from collections.abc import Sequence
@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
-
-CHUNK = 200
 
 
 @dataclass(frozen=True)
@@ -63,42 +61,91 @@ def within_spearman(x: np.ndarray, y: np.ndarray, tasks: Sequence[str]) -> Corre
     p is of the permutation of y within tasks, by the exact mean (0) and variance of sum(x y) under it, sum over tasks
     of Sxx Syy / (n - 1), and the normal distribution.
     """
-    names = np.asarray(tasks)
-    sxx = syy = sxy = variance = 0.0
-    for name in np.unique(names):
-        inside = names == name
-        n = int(inside.sum())
-        if n < 2:
-            continue
-        a = (stats.rankdata(x[inside]) - (n + 1) / 2) / n
-        b = (stats.rankdata(y[inside]) - (n + 1) / 2) / n
-        sxx, syy, sxy = sxx + a @ a, syy + b @ b, sxy + a @ b
-        variance += (a @ a) * (b @ b) / (n - 1)
+    n, parts = _products_within(x, y, tasks)
+    sxx, syy, sxy = parts.sum(axis=0)
+    several = n > 1
+    variance = float((parts[several, 0] * parts[several, 1] / (n[several] - 1)).sum())
     if sxx <= 0 or syy <= 0:
         return Correlation(None)
     p_value = float(2 * stats.norm.sf(abs(sxy) / np.sqrt(variance))) if variance > 0 else None
     return Correlation(float(sxy / np.sqrt(sxx * syy)), p_value)
 
 
-def _weighted_ranks(x: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Mid-ranks [B, n] that x would have with each element repeated by its weight [B, n]."""
-    _, group = np.unique(x, return_inverse=True)
-    order = np.argsort(group, kind="stable")
-    starts = np.flatnonzero(np.r_[True, np.diff(group[order]) > 0])
-    mass = np.add.reduceat(weights[:, order], starts, axis=1)
-    return (np.cumsum(mass, axis=1) - mass / 2)[:, group]
+def influence(x: np.ndarray, y: np.ndarray) -> np.ndarray | None:
+    """Influence values [N] of the samples on Spearman's rho of (x, y), mean 0; None where one side does not vary.
+
+    With mid-distributions a = F(x) - 1/2, b = G(y) - 1/2, rho = S_ab / sqrt(S_aa S_bb), S_ab = mean(a b). Adding mass
+    at a sample changes S_ab by its own a b and, since F and G move, by mean_j b_j 1[x_j > x] and mean_j a_j 1[y_j > y]
+    (equal values counting one half), all minus S_ab each; rho by the quotient rule. O(N log N).
+    """
+    if not (_varies(x) and _varies(y)):
+        return None
+    n = len(x)
+    a, b = (stats.rankdata(x) - 0.5) / n - 0.5, (stats.rankdata(y) - 0.5) / n - 0.5
+    above_x, above_y = _Above(x), _Above(y)
+    s_aa, s_bb, s_ab = a @ a / n, b @ b / n, a @ b / n
+    change_ab = a * b + above_x.mean(b) + above_y.mean(a) - 3 * s_ab
+    change_aa = a * a + 2 * above_x.mean(a) - 3 * s_aa
+    change_bb = b * b + 2 * above_y.mean(b) - 3 * s_bb
+    root = np.sqrt(s_aa * s_bb)
+    return change_ab / root - s_ab / root / 2 * (change_aa / s_aa + change_bb / s_bb)
 
 
-def weighted_spearman(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Spearman's rho [B] of (x, y) with elements repeated by the rows of `weights` [B, n]; NaN where degenerate."""
-    out = []
-    for start in range(0, len(weights), CHUNK):
-        w = weights[start : start + CHUNK]
-        total = w.sum(axis=1, keepdims=True)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            a, b = _weighted_ranks(x, w), _weighted_ranks(y, w)
-            a = a - (w * a).sum(axis=1, keepdims=True) / total
-            b = b - (w * b).sum(axis=1, keepdims=True) / total
-            sxx, syy, sxy = (w * a * a).sum(axis=1), (w * b * b).sum(axis=1), (w * a * b).sum(axis=1)
-            out.append(np.where((sxx > 1e-9) & (syy > 1e-9), sxy / np.sqrt(sxx * syy), np.nan))
-    return np.concatenate(out)
+class _Above:
+    """For each sample, the mean over all of v_j 1[x_j > x_i], equal x counting one half."""
+
+    def __init__(self, x: np.ndarray) -> None:
+        _, self.group, self.counts = np.unique(x, return_inverse=True, return_counts=True)
+
+    def mean(self, v: np.ndarray) -> np.ndarray:
+        sums = np.bincount(self.group, weights=v)
+        return ((sums.sum() - np.cumsum(sums)) + sums / 2)[self.group] / len(v)
+
+
+def partial_influence(x: np.ndarray, y: np.ndarray, control: np.ndarray) -> np.ndarray | None:
+    """Influence values [N] on the partial rho (r_xy - r_xz r_yz) / sqrt((1 - r_xz^2)(1 - r_yz^2)), by the delta rule."""
+    if not _varies(control):
+        return influence(x, y)
+    found = [influence(x, y), influence(x, control), influence(y, control)]
+    rhos = [spearman(x, y).rho, spearman(x, control).rho, spearman(y, control).rho]
+    if any(one is None for one in found) or max(abs(rhos[1]), abs(rhos[2])) > 1 - 1e-9:
+        return None
+    xy, xz, yz = rhos
+    root = np.sqrt((1 - xz**2) * (1 - yz**2))
+    partial = (xy - xz * yz) / root
+    by_xz = -yz / root + partial * xz / (1 - xz**2)
+    by_yz = -xz / root + partial * yz / (1 - yz**2)
+    return found[0] / root + by_xz * found[1] + by_yz * found[2]
+
+
+def within_influence(x: np.ndarray, y: np.ndarray, tasks: Sequence[str]) -> tuple[np.ndarray, np.ndarray] | None:
+    """Influence values [T] of whole tasks on `within_spearman`, and their names; None where nothing varies."""
+    names = np.unique(np.asarray(tasks))
+    _, parts = _products_within(x, y, tasks)
+    sxx, syy, sxy = parts.sum(axis=0)
+    if sxx <= 0 or syy <= 0:
+        return None
+    rho = sxy / np.sqrt(sxx * syy)
+    psi = parts[:, 2] / np.sqrt(sxx * syy) - rho / 2 * (parts[:, 0] / sxx + parts[:, 1] / syy)
+    return psi * len(names), names
+
+
+def _products_within(x: np.ndarray, y: np.ndarray, tasks: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Samples [T] of each task, and Sxx, Syy, Sxy [T, 3] of its centred mid-ranks, ranks as shares."""
+    _, of_sample, n = np.unique(np.asarray(tasks), return_inverse=True, return_counts=True)
+    a, b = ((_ranks_within(v, of_sample, n) - (n[of_sample] + 1) / 2) / n[of_sample] for v in (x, y))
+    return n, np.column_stack([np.bincount(of_sample, weights=w) for w in (a * a, b * b, a * b)])
+
+
+def _ranks_within(x: np.ndarray, of_sample: np.ndarray, n: np.ndarray) -> np.ndarray:
+    """Mid-rank [N] of each sample among those of its task."""
+    order = np.lexsort((x, of_sample))
+    group, value = of_sample[order], x[order]
+    new = np.r_[True, (group[1:] != group[:-1]) | (value[1:] != value[:-1])]
+    starts = np.flatnonzero(new)
+    ends = np.r_[starts[1:], len(x)]
+    before = np.r_[0, np.cumsum(n)[:-1]]
+    middle = (starts + ends + 1) / 2 - before[group[starts]]
+    out = np.empty(len(x))
+    out[order] = np.repeat(middle, ends - starts)
+    return out

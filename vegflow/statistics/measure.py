@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import polars as pl
+from scipy import stats
 
 from vegflow.config.analysis import StudyFacts
 from vegflow.statistics.bootstrap import Resampling
@@ -20,7 +21,6 @@ class Study:
     """What a measure may look at."""
 
     facts: StudyFacts
-    samples: pl.DataFrame
     tables: Mapping[str, pl.DataFrame]
     how: Resampling
 
@@ -68,3 +68,15 @@ def first_of(rows: pl.DataFrame, column: str, missing: str, low: str = "low", hi
         return Ours(missing=missing)
     row = rows.row(0, named=True)
     return Ours(row[column], row.get(low), row.get(high), row.get(p), n_tasks=int(row.get("n_tasks") or 0))
+
+
+def of_rollouts(rows: pl.DataFrame, column: str, missing: str) -> Ours:
+    """A share of one task's rollouts (first row of `TASKS`) with Wilson's interval over these rollouts.
+
+    It says what the policy's rate on this task may be, nothing of other tasks; so no tasks are counted.
+    """
+    if not rows.height:
+        return Ours(missing=missing)
+    n, share = int(rows["n"][0]), float(rows[column][0])
+    ends = stats.binomtest(round(n * share), n).proportion_ci(0.95, method="wilson")
+    return Ours(share, float(ends.low), float(ends.high))

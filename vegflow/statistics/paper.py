@@ -13,6 +13,9 @@ from vegflow.config.block import Block
 from vegflow.config.errors import sentences
 from vegflow.errors import ConfigError
 
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""The safe loader, in C where there is one: the file has hundreds of rows."""
+
 
 class PaperNumber(Block):
     """One number of the paper."""
@@ -21,6 +24,8 @@ class PaperNumber(Block):
     place: str
     """Where the paper prints it."""
     claim: str
+    quote: str = ""
+    """The words in which the text or a caption gives it; tables are in `tables.txt`."""
     value: float | None
     """The number; null where the paper makes the claim without one, or should have."""
     unit: str
@@ -35,6 +40,8 @@ class PaperNumber(Block):
     """Value that an effect differs from."""
     margin: float | None = None
     """Largest difference that still counts as none, for an equivalence."""
+    fewest_tasks: int = 0
+    """Tasks below which nothing is claimed about it: 40 for effects of some 30 points on fast_1 (table `power`)."""
     derived: bool = False
     """The value follows from printed numbers but is not printed."""
     caveats: tuple[int, ...] = ()
@@ -46,7 +53,7 @@ class PaperNumber(Block):
 def load_paper(path: str | Path) -> list[PaperNumber]:
     """Read the paper's numbers. Raises ConfigError, naming the file, if it is absent or a row is not as it should be."""
     try:
-        raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        raw = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=LOADER)
         numbers = TypeAdapter(list[PaperNumber]).validate_python(raw)
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: there is no such file") from error

@@ -10,20 +10,24 @@ import numpy as np
 import polars as pl
 
 from vegflow.config.analysis import ProbeFacts, StudyFacts
-from vegflow.statistics.bootstrap import Resampling, percentile_interval
-from vegflow.statistics.correlation import spearman, weighted_spearman, within_spearman
-from vegflow.statistics.surprisal import unit_weights
+from vegflow.statistics.bootstrap import Resampling
+from vegflow.statistics.correlation import influence, spearman, within_spearman
+from vegflow.statistics.intervals import SHARE, clustered, correlation_interval, interval, mean_interval
 
 
-def probe(samples: pl.DataFrame, nll: pl.DataFrame, facts: StudyFacts, how: Resampling) -> list[dict]:
+def probe(
+    samples: pl.DataFrame, tasks: pl.DataFrame, nll: pl.DataFrame, facts: StudyFacts, how: Resampling
+) -> list[dict]:
     """Rows of `PROBE`: each probe, seed, policy, all or correct samples, all or the bottom quartile.
+
+    `samples` are those that `nll` scores, `tasks` is the `TASKS` table.
 
     The bottom quartile is the quarter of the fixed samples with the lowest log-probability (highest surprisal) under
     the policy of step 0: the same samples at every step. (The paper does not say which quartile it means.)
     """
     rows = []
     for name, one in facts.probes.items():
-        scored = _scored(samples, nll, one, facts)
+        scored = _scored(samples, tasks, nll, one, facts)
         for which in ("all", "correct"):
             runs = {}
             for (seed,), run in scored.group_by("seed_of_run", maintain_order=True):
@@ -38,7 +42,9 @@ def probe(samples: pl.DataFrame, nll: pl.DataFrame, facts: StudyFacts, how: Resa
     return rows
 
 
-def _scored(samples: pl.DataFrame, nll: pl.DataFrame, one: ProbeFacts, facts: StudyFacts) -> pl.DataFrame:
+def _scored(
+    samples: pl.DataFrame, tasks: pl.DataFrame, nll: pl.DataFrame, one: ProbeFacts, facts: StudyFacts
+) -> pl.DataFrame:
     """The probe's samples once per policy of the trajectory, with `step` and the run's seed.
 
     Step 0 is the policy that the trajectory starts from, so its identity is looked up in the trajectory's own
@@ -47,7 +53,7 @@ def _scored(samples: pl.DataFrame, nll: pl.DataFrame, one: ProbeFacts, facts: St
     fixed = samples.filter((pl.col("source") == one.sample_set) & pl.col("seed").is_in(one.seeds))
     own_seeds = facts.trajectories[one.trajectory].seeds
     run = pl.col("seed").replace_strict({s: s for s in own_seeds}, default=own_seeds[0], return_dtype=pl.Int64)
-    policies = samples.filter(pl.col("source") == one.trajectory).select(
+    policies = tasks.filter(pl.col("source") == one.trajectory).select(
         "policy_id", pl.col("step").alias("step_of_policy"), pl.col("seed").alias("seed_of_run")
     ).unique()  # fmt: skip
     return (
@@ -67,15 +73,11 @@ def _subsets(run: pl.DataFrame) -> dict[str, pl.DataFrame]:
 
 
 def _run(fixed: pl.DataFrame, how: Resampling) -> list[dict[str, Any]]:
-    """Correlations at each step, with their bootstrap replicates, on the same resamples at all steps."""
+    """Correlations at each step with their influence values, and what selection by that step's surprisal yields."""
     steps: list[dict[str, Any]] = []
-    weights = None
     for (step,), at in fixed.group_by("step_of_policy", maintain_order=True):
-        x, y = at["nll"].to_numpy(), at["speedup"].to_numpy()
-        if not steps:
-            weights = unit_weights(at, how)
-        found, within = spearman(x, y), within_spearman(x, y, at["task_id"].to_list())
-        usable = weights is not None and found.rho is not None and weights.shape[1] == len(x)
+        x, y, tasks = at["nll"].to_numpy(), at["speedup"].to_numpy(), at["task_id"].to_numpy()
+        found, within = spearman(x, y), within_spearman(x, y, tasks)
         steps.append(
             {
                 "step": step,
@@ -85,25 +87,51 @@ def _run(fixed: pl.DataFrame, how: Resampling) -> list[dict[str, Any]]:
                 "p_value": found.p_value,
                 "rho_within": within.rho,
                 "within_p": within.p_value,
-                "cloud": weighted_spearman(x, y, weights) if usable else None,
+                "tasks": tasks,
+                "psi": influence(x, y),
+                **_picks(at, how),
             }
         )
     return steps
 
 
+def _picks(at: pl.DataFrame, how: Resampling) -> dict[str, float | None]:
+    """fast_1 of the correct samples that are most and least surprising under the policy that scored them, mean over
+    tasks and seeds: surprisal- and confidence-guided selection with this checkpoint's NLL.
+    """
+    good = at.filter("correct").sort("task_id", "seed", "nll", "index")
+    picked = good.group_by("task_id", "seed", maintain_order=True).agg(
+        surprisal=pl.col("fast_1").sort_by("nll", "index", descending=[True, False]).first().cast(pl.Float64),
+        confidence=pl.col("fast_1").first().cast(pl.Float64),
+    )
+    names, seeds = picked["task_id"].to_list(), picked["seed"].to_list()
+    return {
+        f"{name}_fast_1": mean_interval(picked[name].to_numpy(), names, seeds, how, bounds=SHARE).value
+        for name in ("surprisal", "confidence")
+    }
+
+
 def _mean_run(runs: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """The mean over runs, step by step, for the steps that all of them have."""
+    """The mean over runs, step by step, for the steps that all of them have.
+
+    Influence values of the mean are those of the runs side by side, N_run / N of each counting once per run.
+    """
     steps = []
     for at in zip(*runs, strict=False):
+        total = sum(one["n"] for one in at)
         row: dict[str, Any] = {
             "step": at[0]["step"],
-            "n": sum(one["n"] for one in at),
+            "n": total,
             "p_value": None,
             "within_p": None,
+            "tasks": np.concatenate([one["tasks"] for one in at]),
+            "psi": None
+            if any(one["psi"] is None for one in at)
+            else np.concatenate([one["psi"] * total / one["n"] / len(at) for one in at]),
         }
-        for key in ("nll_mean", "rho", "rho_within", "cloud"):
+        for key in ("nll_mean", "rho", "rho_within", "surprisal_fast_1", "confidence_fast_1"):
             values = [one[key] for one in at]
-            row[key] = None if any(v is None for v in values) else np.mean(values, axis=0)
+            row[key] = None if any(v is None for v in values) else float(np.mean(values))
         steps.append(row)
     return steps
 
@@ -112,17 +140,18 @@ def _rows(steps: list[dict[str, Any]], how: Resampling) -> list[dict[str, Any]]:
     rows = []
     for at in steps:
         first = steps[0]
-        known = at["rho"] is not None and first["rho"] is not None
-        paired = known and at["cloud"] is not None and first["cloud"] is not None
-        value = float("nan") if at["rho"] is None else float(at["rho"])
-        change = percentile_interval(
-            float(at["rho"] - first["rho"]) if known else float("nan"),
-            at["cloud"] - first["cloud"] if paired else None,
-            how.confidence,
-        )
+        known = at["psi"] is not None and first["psi"] is not None and at["n"] == first["n"]
+        variance, n_tasks = clustered(at["psi"], at["tasks"]) if at["psi"] is not None else (0.0, 0)
+        change: dict[str, float | None] = {"change": None, "change_low": None, "change_high": None}
+        if known:
+            # The same samples in the same order at both steps, so their influence values may be subtracted.
+            moved, n_tasks = clustered(at["psi"] - first["psi"], at["tasks"])
+            value = float(at["rho"] - first["rho"])
+            change = interval(value, moved, n_tasks - 1.0, n_tasks, how.confidence).columns("change", "change_")
+        keep = ("step", "n", "nll_mean", "p_value", "rho_within", "within_p", "surprisal_fast_1", "confidence_fast_1")
         rows.append(
-            {key: at[key] for key in ("step", "n", "nll_mean", "p_value", "rho_within", "within_p")}
-            | percentile_interval(value, at["cloud"], how.confidence).columns("rho")
-            | change.columns("change", "change_")
+            {key: at[key] for key in keep}
+            | correlation_interval(at["rho"], variance, n_tasks, how.confidence).columns("rho")
+            | change
         )
     return rows

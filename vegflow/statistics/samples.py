@@ -9,14 +9,49 @@ from vegflow.config.analysis import StudyFacts
 from vegflow.errors import ArtifactError
 
 ROLLOUT_COLUMNS = (
-    "rollout_id", "source", "step", "task_id", "policy_id", "seed", "index", "logprob", "n_tokens", "n_prompt_tokens",
-    "completion",
+    "rollout_id", "source", "step", "task_id", "policy_id", "seed", "index", "logprob", "logprob_tempered", "n_tokens",
+    "n_prompt_tokens", "completion",
 )  # fmt: skip
 EVALUATION_COLUMNS = (
     "rollout_id", "candidate_sha256", "status", "reason", "correct", "fast_1", "fast", "speedup", "speedup_low",
     "speedup_high", "headroom", "reference_us", "evaluate_wall_s", "evaluate_cpu_s",
 )  # fmt: skip
+OPTIONAL = (
+    "source", "step", "policy_id", "seed", "index", "logprob_tempered", "n_prompt_tokens", "completion", "candidate_sha256",
+    "status", "reason", "fast_1", "fast", "speedup_low", "speedup_high", "headroom", "reference_us", "evaluate_wall_s",
+    "evaluate_cpu_s",
+)  # fmt: skip
+"""Columns that tables from elsewhere may lack."""
 CELL = ["source", "seed", "step", "task_id"]
+
+
+def completed(rollouts: pl.DataFrame, evaluations: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Tables from elsewhere with the columns they lack, as far as these follow from others; the rest are null.
+
+    One sample set `samples` of seed 0, numbered in the order of the file; `fast_1` is correct and speedup > 1, `fast`
+    the same with the interval's lower end where there is one. `logprob_tempered` stays absent: it cannot be made up.
+    """
+
+    def add(frame: pl.DataFrame, **columns: pl.Expr) -> pl.DataFrame:
+        return frame.with_columns(**{name: made for name, made in columns.items() if name not in frame.columns})
+
+    unit = [c for c in ("source", "task_id", "seed", "step") if c in rollouts.columns]
+    rollouts = add(
+        rollouts,
+        source=pl.lit("samples"), step=pl.lit(None, pl.Int32), policy_id=pl.lit("base"), seed=pl.lit(0, pl.Int64),
+        index=pl.int_range(pl.len()).over(unit).cast(pl.Int32), n_prompt_tokens=pl.lit(0, pl.Int32),
+        completion=pl.lit("not recorded"),
+    )  # fmt: skip
+    fast = pl.col("correct") & (pl.col("speedup") > 1)
+    none = pl.lit(None, pl.Float64)
+    evaluations = add(
+        evaluations,
+        candidate_sha256=pl.lit(None, pl.String), reason=pl.lit(""), fast_1=fast, speedup_low=none, speedup_high=none,
+        headroom=none, reference_us=none, evaluate_wall_s=pl.lit(0.0), evaluate_cpu_s=pl.lit(0.0),
+        status=pl.when("correct").then(pl.lit("correct")).otherwise(pl.lit("wrong_output")),
+    )  # fmt: skip
+    evaluations = add(evaluations, fast=pl.col("correct") & (pl.coalesce("speedup_low", "speedup") > 1))
+    return rollouts, evaluations
 
 
 def join_samples(rollouts: pl.DataFrame, evaluations: pl.DataFrame) -> pl.DataFrame:
@@ -25,7 +60,8 @@ def join_samples(rollouts: pl.DataFrame, evaluations: pl.DataFrame) -> pl.DataFr
     `candidate` is the program's digest, or the completion's text where no program could be assembled. Raises
     ArtifactError if a rollout has no verdict or two.
     """
-    joined = rollouts.select(ROLLOUT_COLUMNS).join(evaluations.select(EVALUATION_COLUMNS), on="rollout_id", how="left")
+    kept = [name for name in ROLLOUT_COLUMNS if name in rollouts.columns]
+    joined = rollouts.select(kept).join(evaluations.select(EVALUATION_COLUMNS), on="rollout_id", how="left")
     if joined.height > rollouts.height or rollouts["rollout_id"].n_unique() < rollouts.height:
         raise ArtifactError("rollouts or evaluations: a rollout_id stands twice; were two studies mixed?")
     missing = joined.filter(pl.col("status").is_null())
@@ -47,14 +83,18 @@ def judged(samples: pl.DataFrame) -> pl.DataFrame:
 def per_task(samples: pl.DataFrame) -> pl.DataFrame:
     """Rates of each (source, seed, step, task): the columns of `TASKS`."""
     good = pl.col("speedup").filter(pl.col("correct"))
+    half = pl.col("index") % 2
     return (
         samples.group_by(CELL, maintain_order=True)
         .agg(
+            pl.col("policy_id").first(),
             n=pl.len().cast(pl.Int64),
             correct=pl.col("correct").mean(),
             fast_1=pl.col("fast_1").mean(),
             fast=pl.col("fast").mean(),
             any_fast_1=pl.col("fast_1").any().cast(pl.Float64),
+            fast_1_even=pl.col("fast_1").filter(half == 0).mean(),
+            fast_1_odd=pl.col("fast_1").filter(half == 1).mean(),
             mean_speedup=good.mean(),
             best_speedup=good.max(),
             distinct_candidates=pl.col("candidate").n_unique().cast(pl.Int64),
@@ -62,7 +102,7 @@ def per_task(samples: pl.DataFrame) -> pl.DataFrame:
             nll_std=pl.col("nll").std(),
             mean_tokens=pl.col("n_tokens").mean(),
         )
-        .select("source", "seed", "step", "task_id", pl.exclude("source", "seed", "step", "task_id"))
+        .select(*CELL, pl.exclude(CELL))
     )
 
 

@@ -2,8 +2,8 @@
 
 import polars as pl
 
-from vegflow.statistics.bootstrap import mean_interval
-from vegflow.statistics.measure import Ours, Study, first_of, rows_of, search_of
+from vegflow.statistics.intervals import DIFFERENCE, SHARE, mean_interval
+from vegflow.statistics.measure import Ours, Study, first_of, of_rollouts, rows_of, search_of
 from vegflow.statistics.paired import task_permutation
 from vegflow.statistics.samples import comparison_set
 from vegflow.statistics.scaling import curve
@@ -28,11 +28,11 @@ def gain(study: Study, k_from: int, k_to: int) -> Ours:
     source, task_set = search_of(study)
     tasks = dict(study.facts.sample_sets[source].tasks).get(task_set) if source else None
     shared = tasks or comparison_set(study.facts)[1]
-    drawn = study.samples.filter((pl.col("source") == source) & pl.col("task_id").is_in(shared))
+    drawn = rows_of(study, "tasks", source=source, step=None).filter(pl.col("task_id").is_in(shared))
     line = curve(drawn, "fast_1", (k_from, k_to))
     if line.ks != (k_from, k_to):
         return Ours(missing=f"fewer than {k_to} samples a task")
-    found = mean_interval(line.values[1] - line.values[0], line.tasks, line.seeds, study.how)
+    found = mean_interval(line.values[1] - line.values[0], line.tasks, line.seeds, study.how, bounds=DIFFERENCE)
     return Ours(found.value, found.low, found.high, n_tasks=len(set(line.tasks)))
 
 
@@ -61,17 +61,16 @@ def wins(study: Study, regime: str) -> Ours:
         return Ours(missing=f"no task of {regime} in this study")
     score = rows["winner"].replace_strict({"surprisal": 1.0, "tie": 0.5, "confidence": 0.0}).to_numpy()
     names = rows["task_id"].to_list()
-    found = mean_interval(score, names, rows["seed"].to_list(), study.how)
+    found = mean_interval(score, names, rows["seed"].to_list(), study.how, bounds=SHARE)
     p = task_permutation(score - 0.5, names, study.how.seed)
     return Ours(found.value, found.low, found.high, p, n_tasks=len(set(names)))
 
 
-def correlation(study: Study, of: str) -> Ours:
-    """A Spearman correlation over the correct samples."""
+def correlation(study: Study, of: str, column: str = "rho") -> Ours:
+    """A column of a Spearman correlation over the correct samples."""
     source, task_set = search_of(study)
-    return first_of(
-        rows_of(study, "correlations", source=source, task_set=task_set, measure=of), "rho", "one side does not vary"
-    )
+    rows = rows_of(study, "correlations", source=source, task_set=task_set, measure=of)
+    return first_of(rows, column, "one side does not vary", *(("low", "high") if column == "rho" else ("", "")))
 
 
 def quartile(study: Study, quartile: int, column: str) -> Ours:
@@ -106,3 +105,46 @@ def oracle_speedup(study: Study, task: str) -> Ours:
     source, _ = search_of(study)
     rows = rows_of(study, "tasks", source=source, task_id=task).sort("seed")
     return first_of(rows, "best_speedup", f"no correct sample of {task}")
+
+
+def quartile_half(study: Study, half: str) -> Ours:
+    """fast_1 of the `high`- or `low`-surprisal half of the correct samples."""
+    source, task_set = search_of(study)
+    rows = rows_of(study, "quartiles", source=source, task_set=task_set, ranking="global").sort("quartile")
+    if rows.height < 4:
+        return Ours(missing="fewer than four correct samples")
+    fast = rows["fast_1"].to_numpy()
+    return Ours(float((fast[:2] if half == "high" else fast[2:]).mean()))
+
+
+def _first_seed(study: Study) -> pl.DataFrame:
+    """Rows of `TASKS` of the comparison's sample set, first seed of each task."""
+    source, _ = search_of(study)
+    return (
+        rows_of(study, "tasks", source=source, step=None)
+        .sort("task_id", "seed")
+        .unique("task_id", maintain_order=True, keep="first")
+    )
+
+
+def task_rate(study: Study, task: str, column: str) -> Ours:
+    """A column of one task's samples, first seed."""
+    rows = _first_seed(study).filter(pl.col("task_id") == task)
+    if column in ("correct", "fast_1"):
+        return of_rollouts(rows, column, f"the study has no task {task}")
+    return first_of(rows, column, f"the study has no correct sample of {task}", "", "")
+
+
+def regime_tasks(study: Study, low: float = -1.0, high: float = 1e9) -> Ours:
+    """Tasks whose surprisal has a standard deviation above `low` and at most `high` nats, first seed."""
+    rows = _first_seed(study)
+    if not rows.height:
+        return Ours(missing="the study has no sample set")
+    spread = rows["nll_std"].fill_null(0.0)
+    return Ours(float(((spread > low) & (spread <= high)).sum()))
+
+
+def valid_tasks(study: Study) -> Ours:
+    """Tasks with a correct sample, first seed."""
+    rows = _first_seed(study)
+    return Ours(float((rows["correct"] > 0).sum())) if rows.height else Ours(missing="the study has no sample set")

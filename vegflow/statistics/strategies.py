@@ -3,12 +3,16 @@
 Knows `selections` and the study's task sets; a pair is one task and seed on which two strategies chose.
 """
 
+import re
+
 import numpy as np
 import polars as pl
 
 from vegflow.config.analysis import StudyFacts
-from vegflow.statistics.bootstrap import Resampling, base_weights, mean_interval, sd_over_seeds, weighted_mean
-from vegflow.statistics.paired import cohens_h, holm, sign_test, task_permutation, wilcoxon
+from vegflow.config.selection import paper_strategies
+from vegflow.statistics.bootstrap import Resampling, base_weights, sd_over_seeds, weighted_mean
+from vegflow.statistics.intervals import DIFFERENCE, SHARE, mean_interval
+from vegflow.statistics.paired import cohens_h, holm, pairs_needed, sign_power, sign_test, task_permutation, wilcoxon
 from vegflow.statistics.samples import task_sets
 
 HIGH_VARIANCE = 1.0
@@ -30,9 +34,10 @@ def strategies(selections: pl.DataFrame, facts: StudyFacts, how: Resampling) -> 
                     "source": source,
                     "task_set": name,
                     "strategy": strategy,
+                    "nll_choice": own["nll_choice"][0],
                     "n_pairs": own.height,
                     "n_valid": valid.height,
-                    **mean_interval(own["fast_1"].to_numpy(), tasks, seeds, how).columns("fast_1"),
+                    **mean_interval(own["fast_1"].to_numpy(), tasks, seeds, how, bounds=SHARE).columns("fast_1"),
                     "sd_seeds": sd_over_seeds(own["fast_1"].to_numpy(), seeds),
                     "mean_speedup": _mean(valid["speedup"].to_numpy(), valid["task_id"].to_list()),
                     **{key: None if value is None else float(np.exp(value)) for key, value in geometric.items()},
@@ -43,18 +48,25 @@ def strategies(selections: pl.DataFrame, facts: StudyFacts, how: Resampling) -> 
 
 
 def paired(selections: pl.DataFrame, facts: StudyFacts, how: Resampling) -> list[dict]:
-    """Rows of `PAIRED`: surprisal-guided rules against every other, Holm-corrected within task set and metric."""
+    """Rows of `PAIRED`: surprisal-guided rules against every other, Holm-corrected within task set, metric and family.
+
+    The family `paper` is the comparisons among the paper's strategies and their controls, `further` all others, so that
+    looking at more rules does not weaken the tests of the paper's own claims.
+    """
     rows = []
     for source, name, picks in _sets(selections, facts):
         for metric in ("fast_1", "log_speedup"):
             wide = picks.pivot("strategy", index=["task_id", "seed"], values=metric).sort("task_id", "seed")
-            family = [
-                {"source": source, "task_set": name, "first": a, "second": b, "metric": metric}
+            made = [
+                {"source": source, "task_set": name, "first": a, "second": b, "family": _family(a, b), "metric": metric}
                 | compare(wide.select("task_id", "seed", first=a, second=b).drop_nulls(), how, share=metric == "fast_1")
                 for a, b in pairs(wide.columns[2:])
             ]
-            for row, p in zip(family, holm([row["permutation_p"] for row in family]), strict=True):
-                rows.append(row | {"holm_p": p})
+            for family in ("paper", "further"):
+                own = [row for row in made if row["family"] == family]
+                for row, p in zip(own, holm([row["permutation_p"] for row in own]), strict=True):
+                    row["holm_p"] = p
+            rows += made
     return rows
 
 
@@ -71,6 +83,12 @@ def pairs(names: list[str]) -> list[tuple[str, str]]:
     return [(a, b) for a, b in found if a != b]
 
 
+def _family(first: str, second: str) -> str:
+    """`paper` if both are the paper's strategies or their controls, else `further`."""
+    known = {re.sub(r"\d+$", "", name) for name in paper_strategies(3)}
+    return "paper" if {re.sub(r"\d+$", "", name) for name in (first, second)} <= known else "further"
+
+
 def compare(table: pl.DataFrame, how: Resampling, *, share: bool) -> dict:
     """Compare columns `first` and `second` of a table with one row a task and seed."""
     first, second = table["first"].cast(pl.Float64).to_numpy(), table["second"].cast(pl.Float64).to_numpy()
@@ -81,7 +99,7 @@ def compare(table: pl.DataFrame, how: Resampling, *, share: bool) -> dict:
     return {
         "n_pairs": len(d),
         "n_tasks": len(set(tasks)),
-        **mean_interval(d, tasks, seeds, how).columns("difference"),
+        **mean_interval(d, tasks, seeds, how, bounds=DIFFERENCE if share else None).columns("difference"),
         "wins": int((d > 0).sum()),
         "losses": int((d < 0).sum()),
         "ties": int((d == 0).sum()),
@@ -141,3 +159,36 @@ def _sets(selections: pl.DataFrame, facts: StudyFacts) -> list[tuple[str, str, p
 def _mean(values: np.ndarray, tasks: list[str]) -> float | None:
     """Mean over tasks of the mean over seeds; None of nothing."""
     return float(weighted_mean(values, base_weights(tasks)[None])[0]) if len(values) else None
+
+
+SIZES = (10, 20, 30, 40, 60, 80, 100)
+
+
+def power(paired_rows: list[dict]) -> list[dict]:
+    """Rows of `POWER`: power of the exact sign test of independent tasks, and how many of them 80 % power takes.
+
+    Scenarios: the paper's own pairs (3 of 10 won, none lost), the same 30 points with 40 won and 10 lost of 100 (what 80
+    and 50 % give if the two picks are independent), and what this study saw of surprisal against confidence.
+    """
+    scenarios = {
+        "paper: 30 % won, none lost": (0.3, 0.0),
+        "80 % against 50 %, independent picks: 40 % won, 10 % lost": (0.4, 0.1),
+    }
+    for row in paired_rows:
+        is_main = (row["first"], row["second"], row["metric"]) == ("surprisal-guided", "confidence-guided", "fast_1")
+        if is_main and row["n_pairs"] and row["wins"] + row["losses"]:
+            shares = row["wins"] / row["n_pairs"], row["losses"] / row["n_pairs"]
+            label = f"this study, {row['source']}, {row['task_set']}: {shares[0]:.0%} won, {shares[1]:.0%} lost"
+            scenarios[label] = shares
+    return [
+        {
+            "scenario": name,
+            "wins": wins,
+            "losses": losses,
+            "n_tasks": n,
+            "power": sign_power(n, wins, losses),
+            "needed": pairs_needed(wins, losses) if abs(wins - losses) > 0.02 else None,
+        }
+        for name, (wins, losses) in scenarios.items()
+        for n in SIZES
+    ]

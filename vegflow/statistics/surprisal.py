@@ -3,14 +3,21 @@
 Knows single samples (the paper's quartile table and length control), not what a strategy makes of them.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 import polars as pl
 
 from vegflow.config.analysis import StudyFacts
-from vegflow.statistics.bootstrap import Resampling, percentile_interval, resample
-from vegflow.statistics.correlation import Correlation, partial_spearman, spearman, weighted_spearman, within_spearman
+from vegflow.statistics.bootstrap import Resampling
+from vegflow.statistics.correlation import (
+    Correlation,
+    influence,
+    partial_influence,
+    partial_spearman,
+    spearman,
+    within_influence,
+    within_spearman,
+)
+from vegflow.statistics.intervals import clustered, correlation_interval
 from vegflow.statistics.samples import task_sets
 
 
@@ -47,54 +54,46 @@ def correlations(samples: pl.DataFrame, facts: StudyFacts, how: Resampling) -> l
     """Rows of `CORRELATIONS`: the paper's length control (section 5.2) and the same within tasks."""
     rows = []
     for source, name, good in _correct(samples, facts):
-        logprob, speedup = good["logprob"].to_numpy(), good["speedup"].to_numpy()
-        length = good["n_tokens"].to_numpy().astype(float)
-        weights = unit_weights(good, how)
-        measures: dict[str, tuple[Correlation, Callable[[np.ndarray], np.ndarray] | None]] = {
-            "logprob and speedup": (
-                spearman(logprob, speedup),
-                lambda w, x=logprob, y=speedup: weighted_spearman(x, y, w),
+        logprob, speedup, length = (
+            -good["nll"].to_numpy(),
+            good["speedup"].to_numpy(),
+            good["n_tokens"].to_numpy().astype(float),
+        )
+        tasks = good["task_id"].to_physical().to_numpy()
+        within = within_influence(logprob, speedup, tasks)
+        measures: dict[str, tuple[Correlation, np.ndarray | None, np.ndarray]] = {
+            "logprob and speedup": (spearman(logprob, speedup), influence(logprob, speedup), tasks),
+            "logprob and speedup, length held fixed": (
+                partial_spearman(logprob, speedup, length),
+                partial_influence(logprob, speedup, length),
+                tasks,
             ),
-            "logprob and speedup, length held fixed": (partial_spearman(logprob, speedup, length), None),
-            "length and speedup": (
-                spearman(length, speedup),
-                lambda w, x=length, y=speedup: weighted_spearman(x, y, w),
-            ),
+            "length and speedup": (spearman(length, speedup), influence(length, speedup), tasks),
             "logprob and speedup, ranks within task": (
-                within_spearman(logprob, speedup, good["task_id"].to_list()),
-                None,
+                within_spearman(logprob, speedup, tasks),
+                *(within or (None, tasks)),
             ),
         }
-        for measure, (found, again) in measures.items():
-            replicates = again(weights) if again and weights is not None and found.rho is not None else None
-            value = float("nan") if found.rho is None else found.rho
+        for measure, (found, psi, clusters) in measures.items():
+            variance, n_tasks = clustered(psi, clusters) if psi is not None else (0.0, 0)
             rows.append(
                 {
                     "source": source,
                     "task_set": name,
                     "measure": measure,
                     "n": good.height,
-                    **percentile_interval(value, replicates, how.confidence).columns("rho"),
+                    **correlation_interval(found.rho, variance, n_tasks, how.confidence).columns("rho"),
                     "p_value": found.p_value,
                 }
             )
     return rows
 
 
-def unit_weights(samples: pl.DataFrame, how: Resampling) -> np.ndarray | None:
-    """Bootstrap weights [B, N] of samples: all samples of a task and seed share the weight of that unit."""
-    units = samples.select("task_id", "seed").unique(maintain_order=True)
-    weights = resample(units["task_id"].to_list(), units["seed"].to_list(), how)
-    if weights is None:
-        return None
-    place = {unit: i for i, unit in enumerate(units.rows())}
-    return weights[:, [place[unit] for unit in samples.select("task_id", "seed").rows()]]
-
-
 def _correct(samples: pl.DataFrame, facts: StudyFacts) -> list[tuple[str, str, pl.DataFrame]]:
+    """(sample set, task set, its correct samples) where there are four or more; `samples` are correct ones."""
     found = []
     for source in facts.sample_sets:
-        own = samples.filter((pl.col("source") == source) & pl.col("correct"))
+        own = samples.filter(pl.col("source") == source)
         for name, tasks in task_sets(facts, source).items():
             inside = own.filter(pl.col("task_id").is_in(tasks))
             if inside.height >= 4:

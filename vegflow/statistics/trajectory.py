@@ -3,13 +3,15 @@
 Knows rates per task, seed and step; the comparison with search is made in `adaptation`.
 """
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from vegflow.statistics.bootstrap import Resampling, mean_interval
+from vegflow.statistics.bootstrap import Resampling
+from vegflow.statistics.intervals import SHARE, mean_interval
 
 Rule = Callable[[np.ndarray], int]
 
@@ -19,13 +21,30 @@ def argmax(rates: np.ndarray) -> int:
     return int(np.argmax(rates))
 
 
-def early_stop(rates: np.ndarray) -> int:
-    """The step before the first regression, P = 1 (paper section 3.5); the last if there is none."""
-    falls = np.flatnonzero(np.diff(rates) < 0)
-    return int(falls[0]) if len(falls) else len(rates) - 1
+def early_stop(rates: np.ndarray, patience: int = 1) -> int:
+    """The best step seen when `patience` consecutive steps have not exceeded it (paper section 3.5 has P = 1)."""
+    return int(np.argmax(rates[: seen_until(rates, patience)]))
 
 
-RULES: dict[str, Rule] = {"argmax": argmax, "early_stop": early_stop}
+def seen_until(rates: np.ndarray, patience: int | None) -> int:
+    """Steps sampled until the rule can decide: all for argmax (patience None), else up to the last of the falls.
+
+    A fall is a rate below that of the step before it; equal rates are none.
+    """
+    falls = 0
+    for step in range(1, len(rates)):
+        falls = falls + 1 if rates[step] < rates[step - 1] else 0
+        if falls == patience:
+            return step + 1
+    return len(rates)
+
+
+RULES: dict[tuple[str, int | None], Rule] = {
+    ("argmax", None): argmax,
+    ("early_stop", 1): functools.partial(early_stop, patience=1),
+    ("early_stop", 2): functools.partial(early_stop, patience=2),
+}
+"""(rule, patience P) -> rule; P is a column of the table."""
 
 
 def trajectory(tasks: pl.DataFrame, how: Resampling) -> list[dict]:
@@ -58,7 +77,7 @@ def _means(cells: pl.DataFrame, how: Resampling) -> dict[str, Any]:
 
     def mean(column: str) -> Any:
         values = cells[column].cast(pl.Float64).fill_null(float("nan")).to_numpy()
-        return mean_interval(values, names, seeds, how, crossed=True)
+        return mean_interval(values, names, seeds, how, crossed=True, bounds=SHARE if "fast" in column else None)
 
     return {
         **mean("fast_1").columns("fast_1"),
@@ -79,22 +98,39 @@ def adaptations(tasks: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
             yield name, own
 
 
-def boa(tasks: pl.DataFrame, samples: pl.DataFrame, how: Resampling) -> list[dict]:
-    """Rows of `BOA`: each rule's choice per seed, and the mean over seeds.
+def boa(tasks: pl.DataFrame, how: Resampling, repeats: pl.DataFrame | None = None) -> list[dict]:
+    """Rows of `BOA`: each rule's choice per seed, and the mean over seeds, from the `TASKS` table.
 
-    The choice is made and read on the same rollouts, so `fast_1` is too high (winner's curse): `fast_1_cross` chooses
-    on one half of the samples (by index) and reads on the other, and `null_peak` is what the peak would be on average
-    if nothing ever changed.
+    The choice is made and read on the same rollouts, so `fast_1` is too high (winner's curse). Its honest companions:
+    `fast_1_cross` chooses on one half of the samples (by index) and reads on the other; `repeat_fast_1` is a second
+    sample of step 0's policy (A/A: the sample set drawn from it, `repeats`); `null_peak` is what the peak would be on
+    average if nothing ever changed: verdicts permuted over the steps within each task (hypergeometric draws).
     """
     rows = []
     for name, own in adaptations(tasks):
-        halves = _halves(samples.filter(pl.col("source") == name))
-        for rule_name, rule in RULES.items():
-            runs = [_run(own.filter(pl.col("seed") == seed), rule, halves, how) for seed in own["seed"].unique().sort()]
-            head = {"trajectory": name, "rule": rule_name}
+        repeat = _repeat(own, tasks if repeats is None else repeats)
+        for (rule_name, patience), rule in RULES.items():
+            runs = [
+                _run(own.filter(pl.col("seed") == seed), rule, patience, how) | {"repeat_fast_1": repeat}
+                for seed in own["seed"].unique().sort()
+            ]
+            head = {"trajectory": name, "rule": rule_name, "patience": patience}
             rows += [head | {k: v for k, v in run.items() if not k.startswith("_")} for run in runs]
             rows.append(head | _mean_over_seeds(runs, own, how))
     return rows
+
+
+def _repeat(own: pl.DataFrame, tasks: pl.DataFrame) -> float | None:
+    """Per-sample rate of the sample sets drawn from step 0's policy, on the trajectory's tasks; None if there is none."""
+    start = own.filter(pl.col("step") == 0)
+    same = tasks.filter(
+        pl.col("step").is_null()
+        & pl.col("policy_id").is_in(start["policy_id"].unique().to_list())
+        & pl.col("task_id").is_in(start["task_id"].unique().to_list())
+    )
+    if same["task_id"].n_unique() < start["task_id"].n_unique():
+        return None
+    return float(same.group_by("task_id").agg(pl.col("fast_1").mean())["fast_1"].mean())
 
 
 def matrix(cells: pl.DataFrame, column: str) -> np.ndarray:
@@ -103,27 +139,27 @@ def matrix(cells: pl.DataFrame, column: str) -> np.ndarray:
     return ordered[column].cast(pl.Float64).to_numpy().reshape(cells["step"].n_unique(), -1)
 
 
-def _run(cells: pl.DataFrame, rule: Rule, halves: pl.DataFrame, how: Resampling) -> dict[str, Any]:
+def _run(cells: pl.DataFrame, rule: Rule, patience: int | None, how: Resampling) -> dict[str, Any]:
     fast, anyone, n = matrix(cells, "fast_1"), matrix(cells, "any_fast_1"), matrix(cells, "n")
     rates = fast.mean(axis=1)
     chosen = rule(rates)
     seed = int(cells["seed"][0])
     tasks = sorted(cells["task_id"].unique())
-    seen = chosen + 2 if rule is early_stop else len(rates)
-    own = halves.filter(pl.col("seed") == seed)
-    sides = [own.filter(pl.col("half") == half).sort("step")["fast_1"].to_numpy() for half in (0, 1)]
-    crossed = [b[rule(a)] for a, b in (sides, sides[::-1])] if len(sides[0]) == len(sides[1]) == len(rates) else []
-    peaks = _null_peaks(fast, n, how) if rule is argmax else None
+    seen = seen_until(rates, patience)
+    sides = [matrix(cells, f"fast_1_{half}").mean(axis=1) for half in ("even", "odd")]
+    crossed = [b[rule(a)] for a, b in (sides, sides[::-1])] if not np.isnan(sides).any() else []
+    peaks = _null_peaks(fast, n, how) if patience is None else None
     return {
         "seed": seed,
         "step": chosen,
-        **mean_interval(fast[chosen], tasks, [seed] * len(tasks), how).columns("fast_1"),
+        **mean_interval(fast[chosen], tasks, [seed] * len(tasks), how, bounds=SHARE).columns("fast_1"),
         "sd_seeds": None,
         "any_fast_1": float(anyone[chosen].mean()),
         "fast_1_cross": float(np.mean(crossed)) if crossed else float(rates[chosen]),
         "start_fast_1": float(rates[0]),
         "last_fast_1": float(rates[-1]),
         "null_peak": None if peaks is None else float(peaks.mean()),
+        "null_inflation": None if peaks is None else float(peaks.mean() - (fast * n).sum() / n.sum()),
         "null_p": None if peaks is None else float((peaks >= rates[chosen] - 1e-12).mean()),
         "rollouts": float(n[:seen].sum()),
         "_peaks": peaks,
@@ -131,22 +167,17 @@ def _run(cells: pl.DataFrame, rule: Rule, halves: pl.DataFrame, how: Resampling)
 
 
 def _null_peaks(fast: np.ndarray, n: np.ndarray, how: Resampling) -> np.ndarray:
-    """Peaks [B] of the mean rate over steps when each task keeps its own pooled rate at every step (binomial draws)."""
-    pooled = (fast * n).sum(axis=0) / n.sum(axis=0)
+    """Peaks [B] of the mean rate over steps when each task's verdicts are permuted over its steps."""
     rng = np.random.default_rng(how.seed)
-    draws = rng.binomial(n.astype(int), np.clip(pooled, 0, 1), size=(how.replicates, *n.shape)) / n
-    return draws.mean(axis=2).max(axis=1)
-
-
-def _halves(samples: pl.DataFrame) -> pl.DataFrame:
-    """Rate per seed, step and half of the samples (even and odd index), mean over tasks."""
-    return (
-        samples.with_columns(half=pl.col("index") % 2)
-        .group_by("seed", "step", "half", "task_id")
-        .agg(pl.col("fast_1").mean())
-        .group_by("seed", "step", "half")
-        .agg(pl.col("fast_1").mean())
-    )
+    drawn, hits = n.astype(int), np.rint(fast * n).astype(int)
+    rates = np.zeros((how.replicates, len(n)))
+    for task in range(n.shape[1]):
+        total = int(hits[:, task].sum())
+        rates += (
+            rng.multivariate_hypergeometric(drawn[:, task], total, size=how.replicates, method="marginals")
+            / drawn[:, task]
+        )
+    return (rates / n.shape[1]).max(axis=1)
 
 
 def _mean_over_seeds(runs: list[dict[str, Any]], cells: pl.DataFrame, how: Resampling) -> dict[str, Any]:
@@ -157,7 +188,12 @@ def _mean_over_seeds(runs: list[dict[str, Any]], cells: pl.DataFrame, how: Resam
         on=["seed", "step"],
     ).sort("task_id", "seed")
     value = mean_interval(
-        chosen["fast_1"].to_numpy(), chosen["task_id"].to_list(), chosen["seed"].to_list(), how, crossed=True
+        chosen["fast_1"].to_numpy(),
+        chosen["task_id"].to_list(),
+        chosen["seed"].to_list(),
+        how,
+        crossed=True,
+        bounds=SHARE,
     )
     averaged = ("any_fast_1", "fast_1_cross", "start_fast_1", "last_fast_1", "rollouts")
     peaks = None if runs[0]["_peaks"] is None else np.mean([run["_peaks"] for run in runs], axis=0)
@@ -168,5 +204,7 @@ def _mean_over_seeds(runs: list[dict[str, Any]], cells: pl.DataFrame, how: Resam
         "sd_seeds": float(np.std([run["fast_1"] for run in runs], ddof=1)) if len(runs) > 1 else None,
         **{key: float(np.mean([run[key] for run in runs])) for key in averaged},
         "null_peak": None if peaks is None else float(peaks.mean()),
+        "null_inflation": None if peaks is None else float(np.mean([run["null_inflation"] for run in runs])),
         "null_p": None if peaks is None else float((peaks >= value.value - 1e-12).mean()),
+        "repeat_fast_1": runs[0]["repeat_fast_1"],
     }

@@ -1,0 +1,136 @@
+"""Analysis of files: the same in blocks as whole, of any folder, and with as few columns as there can be."""
+
+import subprocess
+import sys
+
+import polars as pl
+import pytest
+
+from vegflow.artifacts.frames import scan_frame, task_blocks
+from vegflow.artifacts.rollouts import ROLLOUTS
+from vegflow.config.analysis import AnalysisConfig
+from vegflow.errors import ArtifactError, VegflowError
+from vegflow.standalone.analyse import analyse_folder, infer, read_folder
+from vegflow.statistics.paper import load_paper
+from vegflow.statistics.stored import Source, analyse_stored
+
+from synthetic import RESULTS, default, make_study, write_study  # isort: skip
+
+CONFIG = AnalysisConfig(bootstrap=200)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    place = tmp_path_factory.mktemp("elsewhere")
+    write_study(default()[0], place)
+    return place
+
+
+def test_blocks_of_tasks_give_the_tables_of_the_whole(folder):
+    study, tables = default()
+    found = read_folder(folder)
+    source = Source(found.source.rollouts, found.source.evaluations)
+    blocks = analyse_stored(source, study.nll, study.updates, None, study.facts, CONFIG, load_paper(RESULTS), most=1000)
+    for name, table in tables.items():
+        a, b = (pl.DataFrame(pl.from_arrow(t)) for t in (table, blocks[name]))
+        assert a.columns == b.columns
+        assert a.height == b.height, name
+        for column in a.columns:
+            if a[column].dtype.is_float():
+                assert ((a[column] - b[column]).abs().max() or 0) < 1e-9, (name, column)
+            elif name != "candidates" or column != "picked_by":
+                assert a[column].equals(b[column]), (name, column)
+
+
+def test_a_block_never_splits_a_task(folder):
+    scanned = scan_frame(read_folder(folder).source.rollouts, ROLLOUTS, ["task_id"])
+    blocks = list(task_blocks(scanned, 500))
+    assert [task for block in blocks for task in block] == sorted(default()[0].rollouts["task_id"].unique())
+    assert len(blocks) > 3
+
+
+def test_what_a_study_holds_is_told_from_its_rollouts(folder):
+    facts = infer(read_folder(folder))
+    assert set(facts.sample_sets) == {"best_of_n"}
+    assert (facts.sample_sets["best_of_n"].k, facts.sample_sets["best_of_n"].seeds) == (64, (42, 43))
+    assert set(facts.trajectories) == {"rlvr", "ttt"}
+    assert (facts.comparison.search, facts.comparison.adaptation) == ("best_of_n", "ttt")
+    assert set(facts.probes) == {"best_of_n_under_ttt"}  # rlvr's last policy scored them too, as ttt's first
+    assert facts.probes["best_of_n_under_ttt"].seeds == (42,)
+    assert infer(read_folder(folder)) == facts
+
+
+def test_a_folder_gives_tables_figures_and_the_report(folder, tmp_path):
+    report = analyse_folder(folder, tmp_path, config=CONFIG)
+    assert "Surprisal-Guided" in report.read_text(encoding="utf-8")
+    ours = pl.read_parquet(tmp_path / "tables" / "strategies.parquet").filter(pl.col("task_set") == "all")
+    staged = pl.DataFrame(pl.from_arrow(default()[1]["strategies"])).filter(pl.col("task_set") == "all")
+    assert dict(ours.select("strategy", "fast_1").rows()) == pytest.approx(
+        dict(staged.select("strategy", "fast_1").rows())
+    )
+    assert len(list((tmp_path / "figures").iterdir())) >= 7
+
+
+def bare(folder, evaluations=("rollout_id", "correct", "speedup")):
+    study = make_study(n_tasks=3, k=8, group=2, steps=1, runs=(42,), seeds=(42,))
+    drawn = study.rollouts.filter(pl.col("source") == "best_of_n").select(
+        "rollout_id", "task_id", "logprob", pl.col("n_tokens").cast(pl.Int64)
+    )
+    drawn.write_parquet(folder / "rollouts.parquet")
+    study.evaluations.select(evaluations).write_parquet(folder / "evaluations.parquet")
+    return study
+
+
+def test_the_fewest_columns_are_enough(tmp_path):
+    bare(tmp_path)
+    report = analyse_folder(tmp_path, config=CONFIG)
+    strategies = pl.read_parquet(tmp_path / "analysis" / "tables" / "strategies.parquet")
+    assert strategies["n_pairs"].unique().to_list() == [3]
+    assert "surprisal-guided@tempered" not in strategies["strategy"].to_list()
+    assert "surprisal-guided" in strategies["strategy"].to_list()
+    assert report == tmp_path / "analysis" / "report.html"
+
+
+def test_what_is_absent_is_named(tmp_path):
+    with pytest.raises(ArtifactError, match="there is no such folder"):
+        analyse_folder(tmp_path / "nowhere")
+    with pytest.raises(ArtifactError, match=r"neither rollouts\.parquet nor a folder rollouts/"):
+        analyse_folder(tmp_path)
+    bare(tmp_path, evaluations=("rollout_id", "correct"))
+    with pytest.raises(ArtifactError, match="there is no column speedup"):
+        analyse_folder(tmp_path)
+
+
+def test_a_damaged_file_is_named(tmp_path):
+    bare(tmp_path)
+    (tmp_path / "rollouts.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(VegflowError, match=r"rollouts\.parquet: not a readable Parquet file"):
+        analyse_folder(tmp_path)
+
+
+def test_the_command_needs_no_torch_and_no_snakemake(tmp_path):
+    bare(tmp_path)
+    program = (
+        "import sys; from vegflow.cli import main; sys.argv = ['vegflow', 'analyse', sys.argv[1], '--set', 'bootstrap=100']\n"
+        "main(); assert not {'torch', 'snakemake', 'transformers'} & set(sys.modules), 'imported'"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "report.html" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--search", "a"], "go together"),
+        (["--search", "a", "--adaptation", "b"], "does not fit"),
+        (["--set", "bootstrap=1"], "bootstrap"),
+    ],
+)
+def test_wrong_options_are_one_sentence(tmp_path, monkeypatch, options, message):
+    from vegflow.cli import main
+
+    bare(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["vegflow", "analyse", str(tmp_path), *options])
+    with pytest.raises(SystemExit, match=message):
+        main()

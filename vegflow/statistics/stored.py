@@ -1,0 +1,127 @@
+"""The analysis of stored tables, block by block of whole tasks: memory does not grow with the number of rollouts.
+
+Knows files; what is made of a block is `reduce`, what of all of them `analyse`. Blocks are independent, so several
+processes may share them.
+"""
+
+import multiprocessing
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+
+from vegflow.artifacts.evaluations import EVALUATIONS
+from vegflow.artifacts.frames import scan_frame, task_blocks
+from vegflow.artifacts.rollouts import ROLLOUTS
+from vegflow.config.analysis import AnalysisConfig, StudyFacts
+from vegflow.errors import ArtifactError
+from vegflow.statistics.analyse import tabulate
+from vegflow.statistics.paper import PaperNumber
+from vegflow.statistics.reduce import Reduced, Wanted, reduce, together, wanted
+from vegflow.statistics.samples import EVALUATION_COLUMNS, OPTIONAL, ROLLOUT_COLUMNS, completed, join_samples
+
+BLOCK = 1_000_000
+"""Rollouts of a block: about 1 GB while it is reduced."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Files with rollouts and with evaluations. `foreign` ones may lack the columns of `samples.OPTIONAL`."""
+
+    rollouts: tuple[str, ...]
+    evaluations: tuple[str, ...]
+    foreign: bool = False
+
+    def scan(self) -> tuple[pl.LazyFrame, pl.LazyFrame]:
+        """Both tables, the columns that the analysis looks at. Raises ArtifactError for files that do not fit."""
+        optional = OPTIONAL if self.foreign else ()
+        columns = [name for name in EVALUATION_COLUMNS if name != "rollout_id"]
+        return (
+            scan_frame(self.rollouts, ROLLOUTS, ROLLOUT_COLUMNS, optional=optional),
+            scan_frame(
+                self.evaluations,
+                EVALUATIONS,
+                ["rollout_id", "task_id", *columns],
+                optional=(*optional, "task_id") if optional else (),
+            ),
+        )
+
+    def block(self, tasks: Sequence[str] | None) -> pl.DataFrame:
+        """Joined samples of some tasks (None: of all), as `join_samples` makes them."""
+        rollouts, evaluations = self.scan()
+        if tasks is not None:
+            inside = pl.col("task_id").is_in(list(tasks))
+            rollouts = rollouts.filter(inside)
+            if "task_id" in evaluations.collect_schema():
+                evaluations = evaluations.filter(inside)
+            else:
+                evaluations = evaluations.join(rollouts.select("rollout_id"), on="rollout_id", how="semi")
+        drawn, verdicts = pl.collect_all([rollouts, evaluations])
+        return join_samples(*completed(drawn, verdicts))
+
+
+def analyse_stored(
+    source: Source,
+    nll: pl.DataFrame,
+    updates: pl.DataFrame,
+    selections: pl.DataFrame | None,
+    facts: StudyFacts,
+    config: AnalysisConfig,
+    paper: Sequence[PaperNumber] = (),
+    *,
+    processes: int = 1,
+    most: int = BLOCK,
+) -> dict[str, pa.Table]:
+    """Every analysis table of stored samples; as `analyse`, which has them in memory.
+
+    Without `selections` the strategies are applied here. More than one of `processes` share the blocks where there are
+    several.
+    """
+    rollouts, _ = source.scan()
+    n_samples = int(rollouts.select(pl.len()).collect().item())
+    blocks: list[list[str] | None] = [None] if n_samples <= most else list(task_blocks(rollouts, most))
+    first = source.block(blocks[0])
+    what = wanted(config, facts, first.columns, n_samples)
+    scored = nll["rollout_id"].unique()
+    if len(blocks) == 1:
+        parts = [reduce(first, scored, selections, what)]
+    else:
+        del first
+        work = [(source, block, scored, _of(selections, block), what) for block in blocks]
+        parts = list(_all(work, min(processes, len(blocks))))
+    return tabulate(together(parts), what, nll, updates, paper)
+
+
+def _of(selections: pl.DataFrame | None, tasks: list[str] | None) -> pl.DataFrame | None:
+    return selections if selections is None or tasks is None else selections.filter(pl.col("task_id").is_in(tasks))
+
+
+def _all(work: list[tuple], processes: int) -> Iterable[Reduced]:
+    if processes < 2:
+        yield from map(_one, work)
+        return
+    # A forked child of a process with polars' threads may hang, so children start afresh.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, mp_context=context) as pool:
+        yield from pool.map(_one, work)
+
+
+def _one(work: tuple[Source, list[str] | None, pl.Series, pl.DataFrame | None, Wanted]) -> Reduced:
+    source, tasks, scored, selections, what = work
+    return reduce(source.block(tasks), scored, selections, what)
+
+
+def files(folder: Path, *names: str) -> tuple[str, ...]:
+    """Parquet files `NAME.parquet` and those under `NAME/` of a folder, sorted. Raises ArtifactError if there are none."""
+    found = [
+        path for name in names for path in (folder / f"{name}.parquet", *sorted((folder / name).rglob("*.parquet")))
+    ]
+    kept = tuple(str(path) for path in found if path.is_file())
+    if not kept:
+        raise ArtifactError(
+            f"{folder}: there is neither {names[0]}.parquet nor a folder {names[0]}/ with Parquet files"
+        )
+    return kept
