@@ -2,8 +2,9 @@
 
 All three descend GRPO's loss on the same rollouts with the same adapter on one thread, an AdamW step included. The padded
 loop (written out here) and TRL (`GRPOTrainer._compute_loss`, called directly) get the micro-batch that suits them, 8 or
-32; what TRL's trainer does beside its loss is not counted. Ours measures its record too, the step's size included. Memory
-is what a forward and backward pass over one group of 32 adds to the resident set, each in a process of its own.
+32. A second figure is a whole step of TRL's trainer without generation (`_trl_step`). Ours measures its record too, the
+step's size included. Memory is what a forward and backward pass over one group of 32 adds to the resident set, each in a
+process of its own.
 
 `VEGFLOW_REPEATS` turns (3).
 """
@@ -12,6 +13,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from importlib import metadata, util
 from typing import Any
@@ -60,8 +62,14 @@ def run() -> dict[str, Any]:
         if with_trl:
             figures |= {f"trl_{size}_cpu_s_{name}": best[f"trl {size}"] for size in MICRO_BATCHES}
             figures |= {f"trl_cpu_s_{name}": trl, f"ratio_trl_{name}": trl / ours}
+            steps = {size: _trl_step(rows, size, REPEATS) for size in MICRO_BATCHES}
+            figures |= {f"trl_step_{size}_cpu_s_{name}": seconds for size, seconds in steps.items()}
+            figures |= {f"ratio_trl_step_{name}": min(steps.values()) / ours}
         label = f"prompt {prompt}, completion {completion}"
         print(f"{label:28}{ours:10.3f}{padded:10.3f}{trl:10.3f}{padded / ours:10.1f}{trl / ours:10.1f}")
+        if with_trl:
+            listed = ", ".join(f"{seconds:.3f} at micro-batch {size}" for size, seconds in steps.items())
+            print(f"  TRL's whole trainer step: {listed}, {figures[f'ratio_trl_step_{name}']:.1f} times ours")
     figures |= {f"extra_mb_{what}": _extra_mb(what) for what in ("ours", "padded")}
     print(f"extra memory of a group of {GROUP} at prompt {SHAPES[0][0]}: ", end="")
     print(f"{figures['extra_mb_ours']:.0f} MB, padded {figures['extra_mb_padded']:.0f} MB")
@@ -133,6 +141,68 @@ def _padded(rows: list[dict[str, Any]], size: int) -> Callable[[], object]:
 
 
 def _trl(rows: list[dict[str, Any]], size: int) -> Callable[[], object]:
+    trainer = _trl_trainer(
+        rows,
+        reward_funcs=lambda completions, **_: [0.0] * len(completions),
+        per_device_train_batch_size=size,
+        num_generations=size,
+        gradient_accumulation_steps=1,
+        steps_per_generation=1,
+    )
+    trainer.current_gradient_accumulation_steps = len(rows) // size
+    trainer.model.train()
+    optimizer, parts = _adamw(trainer.model), list(_tensors(rows, size))
+    for part in parts:
+        part["num_items_in_batch"] = part["completion_mask"].sum() * len(parts)
+    return lambda: _step(trainer.model, (trainer._compute_loss(trainer.model, part) for part in parts), optimizer)
+
+
+def _trl_step(rows: list[dict[str, Any]], size: int, repeats: int) -> float:
+    """CPU-seconds of a whole step of TRL's trainer, the least of `repeats`, with nothing generated.
+
+    Its `rollout_func` returns the stored completions and its reward function stored numbers, so what is left is what a user
+    of the trainer pays beside generation: collating, decoding, rewards and advantages, loss, backward pass, optimizer.
+    """
+    from transformers import TrainerCallback
+
+    class Clock(TrainerCallback):
+        def on_step_begin(self, *_: Any, **__: Any) -> None:
+            began.append(time.process_time())
+
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            took.append(time.process_time() - began[-1])
+
+    began: list[float] = []
+    took: list[float] = []
+    stored = [rows[first : first + GROUP] for first in range(0, len(rows), GROUP)]
+
+    def roll_out(prompts: list[str], _: Any) -> dict[str, Any]:
+        left = [iter(group) for group in stored]
+        drawn = [next(left[int(prompt[1:])]) for prompt in prompts]
+        return {
+            "prompt_ids": [row["prompt_ids"] for row in drawn],
+            "completion_ids": [row["token_ids"] for row in drawn],
+            "logprobs": None,
+        }
+
+    rewards = np.random.RandomState(1).rand(len(rows)).tolist()
+    trainer = _trl_trainer(
+        rows,
+        reward_funcs=lambda completions, **_: rewards[: len(completions)],
+        rollout_func=roll_out,
+        callbacks=[Clock()],
+        per_device_train_batch_size=size,
+        num_generations=GROUP,
+        gradient_accumulation_steps=len(rows) // size,
+        steps_per_generation=len(rows) // size,
+        max_steps=repeats,
+    )
+    trainer.train()
+    return min(took)
+
+
+def _trl_trainer(rows: list[dict[str, Any]], reward_funcs: Any, **settings: Any) -> Any:
+    """TRL's trainer of the adapted model on a prompt a task; `rollout_func` and `callbacks` are its own, the rest its settings."""
     from datasets import Dataset
     from tokenizers import Tokenizer, models
     from transformers import PreTrainedTokenizerFast
@@ -142,36 +212,30 @@ def _trl(rows: list[dict[str, Any]], size: int) -> Callable[[], object]:
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer(models.WordLevel(words, unk_token="w2")), eos_token="w0", pad_token="w1"
     )
+    own = {key: settings.pop(key) for key in ("rollout_func", "callbacks") if key in settings}
     with tempfile.TemporaryDirectory() as folder:
         arguments = GRPOConfig(
             output_dir=folder,
             loss_type="grpo",
             temperature=TEMPERATURE,
             beta=0.0,
-            per_device_train_batch_size=size,
-            num_generations=size,
-            gradient_accumulation_steps=1,
-            steps_per_generation=1,
             max_completion_length=len(rows[0]["token_ids"]),
             bf16=False,
             use_cpu=True,
             gradient_checkpointing=False,
             report_to=[],
             disable_tqdm=True,
+            save_strategy="no",
+            **settings,
         )
-        trainer = GRPOTrainer(
+        return GRPOTrainer(
             model=adapted(base_model()),
-            reward_funcs=lambda completions, **_: [0.0] * len(completions),
+            reward_funcs=reward_funcs,
             args=arguments,
-            train_dataset=Dataset.from_list([{"prompt": "w5"}] * size),
+            train_dataset=Dataset.from_list([{"prompt": f"w{task}"} for task in range(len(rows) // GROUP)]),
             processing_class=tokenizer,
+            **own,
         )
-    trainer.current_gradient_accumulation_steps = len(rows) // size
-    trainer.model.train()
-    optimizer, parts = _adamw(trainer.model), list(_tensors(rows, size))
-    for part in parts:
-        part["num_items_in_batch"] = part["completion_mask"].sum() * len(parts)
-    return lambda: _step(trainer.model, (trainer._compute_loss(trainer.model, part) for part in parts), optimizer)
 
 
 def _extra_mb(what: str) -> float:

@@ -1,8 +1,10 @@
 """What follows from a study: cells, policies, and which files each job reads."""
 
 import json
+from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.config.test_study import GOOD, changed
 from vegflow.options import JobOptions
@@ -82,3 +84,32 @@ def test_options_do_not_depend_on_other_blocks(root, study):
     assert JobOptions(other).sample(cell) == JobOptions(study).sample(cell)
     assert JobOptions(other).evaluate(cell) != JobOptions(study).evaluate(cell)
     assert JobOptions(other).update("ttt/seed42/step001") == JobOptions(study).update("ttt/seed42/step001")
+
+
+ROOT = Path(__file__).resolve().parents[2]
+SHIPPED = [ROOT / "config.yaml", *sorted((ROOT / "resources" / "studies").glob("*.yaml"))]
+
+
+@pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.stem)
+def test_a_study_that_ships_can_be_planned(file):
+    """It is valid, every job can be told what to do, and every file that a job reads is one that a job before it makes."""
+    study = Study(yaml.safe_load(file.read_text()), ROOT, where=file.name)
+    options = JobOptions(study)
+    made = {path for policy in study.policies for path in study.adapter(policy)}
+    for cell in study.cells.values():
+        assert made.issuperset(study.adapter(cell.policy))
+        assert json.loads(options.sample(cell.name))["cell"]["name"] == cell.name
+        assert json.loads(options.evaluate(cell.name))["tasks"]
+    for policy in study.policies:
+        inputs = study.update_inputs(policy)
+        assert json.loads(options.update(policy))["update"]
+        assert made.issuperset(inputs["adapter"] + inputs["start"])
+        assert inputs["rollouts"] in study.rollouts()
+        assert inputs["evaluations"] in study.evaluations()
+    assert len(study.updates()) == len(made)
+    for score in study.scores():
+        policy, cell = score.removeprefix(f"{study.results}/nll/").removesuffix(".parquet").split("/of/")
+        assert made.issuperset(study.adapter(policy))
+        assert cell in study.cells
+    for told in (options.select(), options.analyse(), options.draw(), options.render()):
+        assert json.loads(told)

@@ -3,7 +3,6 @@
 import copy
 
 import pytest
-import yaml
 
 from vegflow.config.study import parse_study, policy_reference
 from vegflow.errors import ConfigError
@@ -150,9 +149,3 @@ def test_equal_settings_have_equal_text():
 )
 def test_policy_references(text, expected):
     assert policy_reference(text) == expected
-
-
-def test_the_studies_that_ship_are_valid(root):
-    files = [root / "config.yaml", *sorted((root / "resources" / "studies").glob("*.yaml"))]
-    for file in files:
-        Study(yaml.safe_load(file.read_text()), root, where=file.name)

@@ -17,6 +17,7 @@ from vegflow.config.learning import UpdateConfig
 from vegflow.config.sampling import SamplingConfig
 from vegflow.config.tasks import TasksConfig
 from vegflow.errors import ConfigError
+from vegflow.tasks.load import task_sets
 
 NAME = r"^[a-z][a-z0-9_]*$"
 Name = Annotated[str, StringConstraints(pattern=NAME)]
@@ -31,6 +32,8 @@ class TrajectoryConfig(UpdateConfig):
     """Policy of step 0: `base`, or `TRAJECTORY@STEP` with a step number or `last`."""
     tasks: str | tuple[str, ...]
     """A task set's name, or a list of task sets and task ids."""
+    isolated: bool = False
+    """Each task has a trajectory of its own: `ttt` on L1/4 is `ttt_l1_4`, and references name it so (`ttt_l1_4@last`)."""
     steps: int = Field(ge=1)
     """Updates made."""
     tasks_per_step: int | None = Field(None, ge=1)
@@ -94,12 +97,12 @@ class StudyConfig(Block):
 
 
 def parse_study(raw: Mapping[str, Any], where: str = "config.yaml") -> StudyConfig:
-    """Validate a study and the names it uses.
+    """Validate a study and the names it uses; an isolated trajectory becomes one for each of its tasks.
 
     Raises ConfigError: one line that names each wrong place in the file `where`.
     """
     try:
-        study = StudyConfig.model_validate({**raw, "trajectories": _inherit(raw.get("trajectories") or {})})
+        study = _isolate(StudyConfig.model_validate({**raw, "trajectories": _inherit(raw.get("trajectories") or {})}))
     except ValidationError as error:
         raise ConfigError(f"{where}: {sentences(error)}") from error
     except ConfigError as error:
@@ -136,6 +139,33 @@ def _inherit(trajectories: Any) -> Any:
         return {**inherited, **{key: value for key, value in entry.items() if key != "like"}}
 
     return {name: resolve(name, (name,)) for name in trajectories}
+
+
+def _isolate(study: StudyConfig) -> StudyConfig:
+    """Every trajectory marked `isolated` as one trajectory per task, in its place. Raises ConfigError for a name taken twice."""
+    sets, made = task_sets(study.tasks), {}
+    for name, trajectory in study.trajectories.items():
+        parts = _isolated(name, trajectory, sets) if trajectory.isolated else {name: trajectory}
+        if taken := [part for part in parts if part in made or (part in study.trajectories and part != name)]:
+            raise ConfigError(f"trajectories.{name}: a trajectory '{taken[0]}' is there already; call one differently")
+        made |= parts
+    return study.model_copy(update={"trajectories": made})
+
+
+def _isolated(
+    name: str, trajectory: TrajectoryConfig, sets: Mapping[str, tuple[str, ...]]
+) -> dict[str, TrajectoryConfig]:
+    """The trajectories of its tasks by name; an unknown set or a task named twice is left for `vegflow.plan` to refuse."""
+    entries = (trajectory.tasks,) if isinstance(trajectory.tasks, str) else trajectory.tasks
+    tasks = [task for entry in entries for task in sets.get(entry, (entry,))]
+    if len(set(tasks)) < len(tasks) or not all("/" in task for task in tasks):
+        return {name: trajectory}
+    return {
+        f"{name}_{re.sub('[^a-z0-9]+', '_', task.lower())}": trajectory.model_copy(
+            update={"isolated": False, "tasks": task}
+        )
+        for task in tasks
+    }
 
 
 def _policy_problem(study: StudyConfig, text: str, place: str, *, every: bool = False) -> str | None:

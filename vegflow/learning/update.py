@@ -24,6 +24,7 @@ from vegflow.learning.advantages import ADVANTAGES
 from vegflow.learning.distillation import divergence, on_support, support
 from vegflow.learning.learner import Learner
 from vegflow.learning.losses import AGGREGATIONS, Tokens, clip_stops, token_losses
+from vegflow.learning.parallel import ALONE, Team
 from vegflow.learning.rewards import reward_of
 from vegflow.learning.teacher import Lectures, lectures
 from vegflow.models.packing import Pass, passes, score, token_scores
@@ -106,16 +107,22 @@ class Sums:
     """Of the first rollouts of each task, before the step."""
 
 
-def update(learner: Learner, batch: Batch, teachers: Sequence[Sequence[int] | None] | None = None) -> dict[str, Any]:
+def update(
+    learner: Learner,
+    batch: Batch,
+    teachers: Sequence[Sequence[int] | None] | None = None,
+    team: Team = ALONE,
+) -> dict[str, Any]:
     """Take one AdamW step in place and return the measured columns of UPDATES.
 
     `teachers` are the prompts that SDPO's teacher reads (`vegflow.learning.teacher`), None for a rollout without one.
+    With a `team` its processes share the prompts; each is given the whole batch, takes the step and returns the record.
     Raises VegflowError, and nothing has been written then, if the loss or the gradient is not finite or nothing is to
     be learnt and `on_collapse` says stop (the policy is as it was), or if the step went further than `kl_limit`.
     """
     on_cpu = all(parameter.device.type == "cpu" for parameter in learner.parameters)
     with _one_thread() if on_cpu else nullcontext():
-        return _update(learner, batch, teachers)
+        return _update(learner, batch, teachers, team)
 
 
 @contextmanager
@@ -128,7 +135,9 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _update(learner: Learner, batch: Batch, teachers: Sequence[Sequence[int] | None] | None) -> dict[str, Any]:
+def _update(
+    learner: Learner, batch: Batch, teachers: Sequence[Sequence[int] | None] | None, team: Team
+) -> dict[str, Any]:
     """`update`, on the threads that there are."""
     began = time.perf_counter()
     config = learner.config
@@ -138,7 +147,8 @@ def _update(learner: Learner, batch: Batch, teachers: Sequence[Sequence[int] | N
             "no rollout has an advantage: within what it is compared with, every reward is the same, so there is nothing "
             "to learn; the policy before is kept; draw at a higher temperature, or set on_collapse: skip"
         )
-    sums = _backward(learner, batch, teachers)
+    sums = _merged(team.gather(_backward(learner, batch, teachers, team)), batch)
+    team.add_gradients(learner.parameters)
     norm = float(nn.utils.clip_grad_norm_(learner.parameters, config.max_gradient_norm))
     if not math.isfinite(sums.loss) or not math.isfinite(norm):
         learner.optimizer.zero_grad()
@@ -181,8 +191,21 @@ def _collapsed(batch: Batch, config: UpdateConfig) -> bool:
     return not teaches and not batch.advantages_N.any()
 
 
-def _backward(learner: Learner, batch: Batch, teachers: Sequence[Sequence[int] | None] | None) -> Sums:
-    """Add the gradient of the whole batch, a pass at a time."""
+def _merged(parts: list[Sums], batch: Batch) -> Sums:
+    """What the processes of an update have added up, together; each has changed its own rollouts' signal alone."""
+    if len(parts) == 1:
+        return parts[0]
+    changes = sum(part.signal_N - batch.advantages_N for part in parts)
+    names = ("loss", "entropy", "kl_start", "ratio", "clipped")
+    return Sums(
+        batch.advantages_N + changes,
+        **{name: sum(getattr(part, name) for part in parts) for name in names},
+        logprobs={number: logp for part in parts for number, logp in part.logprobs.items()},
+    )
+
+
+def _backward(learner: Learner, batch: Batch, teachers: Sequence[Sequence[int] | None] | None, team: Team) -> Sums:
+    """Add the gradient of the whole batch, or of this process's share of it, a pass at a time."""
     config, distils = learner.config, learner.config.parts.loss in DISTILLATION
     active_N = np.ones(len(batch.rows), dtype=bool)
     if distils:
@@ -193,7 +216,7 @@ def _backward(learner: Learner, batch: Batch, teachers: Sequence[Sequence[int] |
         active_N = batch.advantages_N > 0
     weights_N = AGGREGATIONS[config.parts.aggregation](batch.lengths, active_N, config)
     sums = Sums(batch.advantages_N.copy())
-    for group in batch.groups():
+    for group in team.share(batch.groups()):
         lecture = lectures(batch.rows, teachers, group) if distils else None
         silent = not (distils or config.entropy_bonus or config.kl_weight or batch.advantages_N[group].any())
         with torch.no_grad() if silent else nullcontext():
@@ -236,7 +259,7 @@ def _backward_group(
         _measure(sums, tokens, entropy_R.detach(), part, numbers, config)
         sums.loss += loss.item()
         first = [place for place, i in enumerate(part.members) if i < STEP_ROLLOUTS]
-        pieces = logp_R.detach().split(part.lengths)
+        pieces = logp_R.detach().cpu().split(part.lengths)
         sums.logprobs |= {numbers[place]: pieces[place] for place in first}
 
 
@@ -308,7 +331,7 @@ def _step_size(learner: Learner, batch: Batch, sums: Sums) -> float:
                 temperature=_temperature(batch, learner.config),
                 token_budget=learner.config.token_budget,
             ).logprobs
-        difference = torch.cat(after).double() - torch.cat([sums.logprobs[i] for i in first]).double()
+        difference = torch.cat(after).cpu().double() - torch.cat([sums.logprobs[i] for i in first]).double()
         terms.append(difference.exp() * difference - difference.expm1())
     return torch.cat(terms).mean().item()
 

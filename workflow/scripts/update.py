@@ -1,4 +1,4 @@
-"""Update: a policy and its scored rollouts in, the next policy out."""
+"""Update: a policy and its scored rollouts in, the next policy out; under `torchrun`, by several processes."""
 
 import json
 from argparse import Namespace
@@ -12,6 +12,7 @@ from vegflow.artifacts.policies import UPDATES
 from vegflow.artifacts.rollouts import ROLLOUTS
 from vegflow.config.learning import UpdateConfig
 from vegflow.learning.learner import Learner
+from vegflow.learning.parallel import Team, team
 from vegflow.learning.teacher import teacher_prompts
 from vegflow.learning.update import make_batch, update
 from vegflow.models.device import model_device
@@ -20,10 +21,15 @@ from vegflow.stage import progress, run
 
 
 def main(args: Namespace) -> None:
+    with team(model_device(args.gpus)) as (processes, device):
+        _update(args, processes, device)
+
+
+def _update(args: Namespace, processes: Team, device: str) -> None:
     place, config = args.options["place"], UpdateConfig(**args.options["update"])
     batch = make_batch(read_rows(args.rollouts, ROLLOUTS), read_rows(args.evaluations, EVALUATIONS), config)
     paths = [Path(path) if path else None for path in (args.adapter, args.start)]
-    key, device = (place["trajectory"], place["seed"]), model_device(args.gpus)
+    key = (place["trajectory"], place["seed"])
     learner = Learner.load(args.options["model"], config, *paths, init_key=key, device=device)
     if args.optimizer:
         learner.restore(load_file(args.optimizer))
@@ -31,7 +37,9 @@ def main(args: Namespace) -> None:
     if form := config.parts.teacher:
         tokenizer = load_tokenizer(args.options["model"])
         teachers = teacher_prompts(batch.rows, batch.verdicts, form, tokenizer, args.options["prompt"])
-    record = place | update(learner, batch, teachers)
+    record = place | update(learner, batch, teachers, processes)
+    if not processes.first:
+        return
     progress(json.dumps(record))
     parents = [path for path in (args.rollouts, args.evaluations, args.adapter) if path]
     output = Path(args.output)
