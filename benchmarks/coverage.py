@@ -16,16 +16,19 @@ import numpy as np
 
 from vegflow.statistics.bootstrap import Resampling, percentile_interval, resample, weighted_mean
 from vegflow.statistics.correlation import influence, spearman, within_influence, within_spearman
-from vegflow.statistics.intervals import DIFFERENCE, SHARE, clustered, correlation_interval, mean_interval
+from vegflow.statistics.intervals import DIFFERENCE, POSITIVE, SHARE, clustered, correlation_interval, mean_interval
 from vegflow.statistics.paired import sign_test, task_permutation, wilcoxon
 from vegflow.statistics.planted import Drawn, Population, draw_study, truth
 
 STUDIES = int(os.environ.get("VEGFLOW_STUDIES", "1000"))
 SIZES = (5, 10, 20, 40)
 HOW = Resampling(replicates=500)
+HEAVY = "the same of speedups to the 4th power"
+"""A mean with a tail as heavy as the paper's, for which no interval from few tasks is right; counted apart."""
 BOUNDS = {
     "per-sample fast_1": SHARE, "pass@16": SHARE, "surprisal-guided fast_1": SHARE,
     "fast_1, surprisal - confidence": DIFFERENCE, "log speedup of surprisal / confidence": None,
+    "mean speedup, surprisal-guided": POSITIVE, HEAVY: POSITIVE,
 }  # fmt: skip
 DRIFT = "drift of fast_1, last step - sample set"
 
@@ -39,6 +42,8 @@ def run() -> dict[str, Any]:
     print("\n\n".join(text.values()))
     if path := os.environ.get("VEGFLOW_TABLE"):
         write(Path(path), text)
+    heavy = [value for (name, _), value in covered.items() if name == HEAVY]
+    covered = {key: value for key, value in covered.items() if key[0] != HEAVY}
     ours = [value for (_, size), value in covered.items() if size >= 10]
     tests = [
         value for (name, _, planted), value in levels.items() if name.startswith("task permutation") and not planted
@@ -46,6 +51,7 @@ def run() -> dict[str, Any]:
     figures = {
         "coverage_min": round(min(ours), 4), "coverage_max": round(max(ours), 4),
         "coverage_min_5_tasks": round(min(v for (_, size), v in covered.items() if size == 5), 4),
+        "coverage_heavy_tail_min": round(min(heavy), 4),
         "bootstrap_coverage_min": round(min(bootstrapped.values()), 4), "level_max": round(max(tests), 4),
         "studies": STUDIES, "seconds": round(time.monotonic() - started, 1),
     }  # fmt: skip

@@ -9,14 +9,18 @@ import ast
 import functools
 import re
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 
+from vegflow.artifacts.evaluations import EVALUATIONS
+from vegflow.artifacts.frames import scan_frame, task_blocks
 from vegflow.artifacts.io import check
+from vegflow.artifacts.rollouts import ROLLOUTS
 from vegflow.artifacts.selections import SELECTIONS
 from vegflow.config.selection import SelectionConfig
 from vegflow.errors import ArtifactError, ConfigError
@@ -45,6 +49,8 @@ ROLLOUTS_READ = (
 )  # fmt: skip
 EVALUATIONS_READ = ("rollout_id", "correct", "fast_1", "speedup", "candidate_sha256", "evaluate_wall_s")
 """Columns that selection looks at."""
+BLOCK = 1_000_000
+"""Rollouts that selection of stored tables holds at a time."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,16 @@ class Samples:
     def repeats(self) -> tuple[np.ndarray, np.ndarray]:
         """How many samples of the same program come before each [N], and how many there are of it [N]."""
         return occurrence(self.programs), _counts(self.programs)
+
+    @functools.cached_property
+    def gain(self) -> np.ndarray:
+        """Speedup of each sample [N], 0 unless correct."""
+        return np.where(self.correct, self.speedup, 0.0)
+
+    @functools.cached_property
+    def success(self) -> np.ndarray:
+        """Whether each sample [N] is correct and fast_1."""
+        return (self.fast_1 > 0) & self.correct
 
     def only(self, keep: np.ndarray) -> "Samples":
         """The samples where `keep` [N] is true, or at these positions."""
@@ -355,6 +371,26 @@ def select(rollouts: pl.DataFrame, evaluations: pl.DataFrame, config: SelectionC
     configured). Raises ConfigError for an unknown strategy, ArtifactError for rollouts without verdicts.
     """
     return select_joined(join_for_selection(rollouts, evaluations), config)
+
+
+def select_stored(
+    rollouts: Sequence[str | Path], evaluations: Sequence[str | Path], config: SelectionConfig, *, most: int = BLOCK
+) -> pa.Table:
+    """As `select`, of stored tables, holding at most some `most` rollouts (or one task's) at a time; the same rows."""
+    drawn = scan_frame(rollouts, ROLLOUTS, ROLLOUTS_READ).filter(pl.col("step").is_null())
+    verdicts = scan_frame(evaluations, EVALUATIONS, ("task_id", *EVALUATIONS_READ))
+    sources = drawn.group_by("source").len().collect(engine="streaming").sort("source").rows()
+    if sum(count for _, count in sources) <= most:
+        return select(*pl.collect_all([drawn, verdicts]), config)
+    parts = []
+    for source, _ in sources:
+        own = drawn.filter(pl.col("source") == source)
+        for tasks in task_blocks(own, most):  # in order of source and task, as the rows of `SELECTIONS` are
+            inside = pl.col("task_id").is_in(tasks)
+            block = own.filter(inside)
+            judged = verdicts.filter(inside).join(block.select("rollout_id"), on="rollout_id", how="semi")
+            parts.append(select(*pl.collect_all([block, judged]), config))
+    return pa.concat_tables(parts).combine_chunks()
 
 
 def select_joined(joined: pl.DataFrame, config: SelectionConfig) -> pa.Table:

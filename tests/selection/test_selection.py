@@ -7,10 +7,13 @@ import numpy as np
 import polars as pl
 import pytest
 
+from vegflow.artifacts.io import write_table
 from vegflow.artifacts.selections import SELECTIONS
 from vegflow.config.selection import SelectionConfig, default_strategies
 from vegflow.errors import ArtifactError, ConfigError
-from vegflow.selection import lacking, resolve, select, syntax_tree, van_der_corput
+from vegflow.selection import lacking, resolve, select, select_stored, syntax_tree, van_der_corput
+
+from synthetic import make_study, write_study  # isort: skip
 
 # (logprob, correct, speedup): two correct samples share the lowest log-probability, an incorrect one is lower still
 SAMPLES = [
@@ -212,3 +215,24 @@ def test_programs_that_differ_in_layout_have_one_syntax_tree():
     assert syntax_tree("return torch.relu( x )  # fast") == syntax_tree("```python\nreturn torch.relu(x)\n```")
     assert syntax_tree("return relu(x)") != syntax_tree("return tanh(x)")
     assert syntax_tree("float  f( int x ) {") == "float f( int x ) {"
+
+
+def test_blocks_of_whole_tasks_leave_the_bytes_of_the_whole(tmp_path):
+    study = make_study(n_tasks=6, k=16, group=2, steps=1, runs=(42,))
+    other = {"rollout_id": pl.lit("other/") + pl.col("rollout_id")}
+    again = study.rollouts.filter(pl.col("step").is_null()).with_columns(**other, source=pl.lit("another"))
+    verdicts = study.evaluations.join(study.rollouts.filter(pl.col("step").is_null()), on="rollout_id", how="semi")
+    study.rollouts = pl.concat([study.rollouts, again])
+    study.evaluations = pl.concat([study.evaluations, verdicts.with_columns(**other)])
+    paths = write_study(study, tmp_path)
+    config = SelectionConfig(strategies=default_strategies(3))
+    held = select(study.rollouts, study.evaluations, config)
+    for name, made in (
+        ("held", held),
+        ("whole", select_stored(paths["rollouts"], paths["evaluations"], config)),
+        ("blocks", select_stored(paths["rollouts"], paths["evaluations"], config, most=50)),
+    ):
+        write_table(tmp_path / f"{name}.parquet", made, SELECTIONS, {})
+    assert held.num_rows == 2 * 2 * 6 * len(config.strategies)
+    whole = (tmp_path / "held.parquet").read_bytes()
+    assert (tmp_path / "whole.parquet").read_bytes() == (tmp_path / "blocks.parquet").read_bytes() == whole

@@ -5,7 +5,15 @@ import pytest
 from scipy import stats
 
 from vegflow.statistics.bootstrap import Resampling
-from vegflow.statistics.intervals import DIFFERENCE, SHARE, clustered, crossed_variance, interval, mean_interval
+from vegflow.statistics.intervals import (
+    DIFFERENCE,
+    POSITIVE,
+    SHARE,
+    clustered,
+    crossed_variance,
+    interval,
+    mean_interval,
+)
 from vegflow.statistics.paired import task_permutation
 from vegflow.statistics.planted import Population, draw_study, truth
 
@@ -41,6 +49,14 @@ def test_ends_stay_inside_the_bounds():
     assert 0 <= found.low < found.value < found.high <= 1
     found = mean_interval([1, 1, -1], list("abc"), [1] * 3, HOW, bounds=DIFFERENCE)
     assert (found.low, found.high) == (-1, 1)
+
+
+def test_a_mean_of_ratios_has_students_interval_on_its_logarithm():
+    values = [0.9, 1.1, 4.0]
+    found = mean_interval(values, list("abc"), [1] * 3, HOW, bounds=POSITIVE)
+    half = stats.t.ppf(0.975, 2) * stats.sem(values) / 2
+    assert (found.low, found.high) == pytest.approx((2 * np.exp(-half), 2 * np.exp(half)))
+    assert mean_interval([0.0] * 3, list("abc"), [1] * 3, HOW, bounds=POSITIVE).low is None
 
 
 def test_shared_runs_add_their_own_variance():

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from vegflow.statistics.paired import cohens_h, holm, sign_test, task_permutation, wilcoxon
+from vegflow.statistics.paired import cohens_h, holm, positive_probability, sign_test, task_permutation, wilcoxon
 
 
 def test_the_papers_cohens_h():
@@ -33,6 +33,18 @@ def test_the_papers_wilcoxon():
     found = wilcoxon(d)
     assert found.statistic == 10.0
     assert found.p_value == pytest.approx(0.0840, abs=1e-4)
+
+
+def test_the_posterior_is_scipys_and_seeds_are_replicates():
+    d, tasks = [0.3, 0.1, -0.2, 0.4, 0.5, 0.5], list("aabbcc")
+    mean = stats.bayes_mvs([0.2, 0.1, 0.5], alpha=0.9)[0]
+    found = positive_probability(d, tasks)
+    inside = stats.t.ppf(found, 2) * stats.sem([0.2, 0.1, 0.5])
+    assert inside == pytest.approx(mean.statistic)
+    half = (mean.minmax[1] - mean.minmax[0]) / 2
+    assert half == pytest.approx(stats.t.ppf(0.95, 2) * stats.sem([0.2, 0.1, 0.5]))
+    assert positive_probability(-np.array(d), tasks) == pytest.approx(1 - found)
+    assert positive_probability([0.1, 0.1], ["a", "b"]) is None
 
 
 @given(st.lists(st.integers(-4, 4), min_size=1, max_size=9).filter(any))

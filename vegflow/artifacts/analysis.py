@@ -54,6 +54,7 @@ TASKS = pa.schema(
         column("nll_mean", REAL, "mean surprisal, nats"),
         column("nll_std", REAL, "standard deviation of the surprisal (ddof 1), nats", nullable=True),
         column("mean_tokens", REAL, "mean completion length, tokens"),
+        column("mean_prompt_tokens", REAL, "mean prompt length, tokens"),
     ]
 )
 
@@ -92,7 +93,8 @@ STRATEGIES = pa.schema(
         column("fast_1", REAL, "share of pairs whose pick is fast_1"),
         *_interval("fast_1"),
         column("sd_seeds", REAL, "standard deviation of fast_1 over seeds", nullable=True),
-        column("mean_speedup", REAL, "mean speedup of the picks over valid pairs", nullable=True),
+        column("mean_speedup", REAL, "mean over tasks of the speedup of the picks of valid pairs", nullable=True),
+        *_interval("the mean (on the logarithm)", "mean_"),
         column("geometric_mean_speedup", REAL, "geometric mean of the same", nullable=True),
         *_interval("the geometric mean", "geometric_"),
         column("extra_evaluations", REAL, "mean extra timings a pair"),
@@ -119,6 +121,12 @@ PAIRED = pa.schema(
         column("wilcoxon_p", REAL, "its two-sided p, zero differences dropped (zero_method wilcox)", nullable=True),
         column("permutation_p", REAL, "two-sided sign-flip permutation of task means: the primary test", nullable=True),
         column("holm_p", REAL, "permutation_p after Holm over the pairs of this set, metric and family", nullable=True),
+        column(
+            "posterior",
+            REAL,
+            "posterior probability that the mean of the tasks' differences is above 0 (Jeffreys prior)",
+            nullable=True,
+        ),
         column("cohens_h", REAL, "Cohen's h of the two fast_1 shares; null for speedup", nullable=True),
     ]
 )
@@ -131,6 +139,7 @@ QUARTILES = pa.schema(
         column("n", COUNT, "correct samples"),
         column("fast_1", REAL, "share of them faster than the reference"),
         column("mean_speedup", REAL, "mean speedup"),
+        *_interval("the mean speedup, given the quartile's bounds", "speedup_"),
         column("mean_tokens", REAL, "mean length, tokens"),
         column("nll_mean", REAL, "mean surprisal, nats"),
         column("largest_task_share", REAL, "share of the quartile's most frequent task"),
@@ -178,6 +187,7 @@ TRAJECTORY = pa.schema(
         column("fast", REAL, "per-sample rate of fast (interval above 1 + delta), mean over tasks"),
         column("correct", REAL, "share of correct samples, mean over tasks"),
         column("mean_speedup", REAL, "mean speedup of correct samples, mean over tasks that have one", nullable=True),
+        *_interval("the mean speedup (on the logarithm)", "speedup_"),
         column("nll_mean", REAL, "mean surprisal of the policy's own samples, nats"),
         column("distinct_candidates", REAL, "different programs per task, mean over tasks"),
     ]
@@ -348,6 +358,70 @@ BUDGET = pa.schema(
     ]
 )
 
+SAME_BUDGET = pa.schema(
+    [
+        column("search", TEXT, "sample set"),
+        column("trajectory", TEXT, "trajectory that starts from the policy the sample set was drawn from"),
+        column("step", STEP, "step up to which everything it drew and learnt is counted"),
+        column("n_tasks", COUNT, "tasks that both sampled"),
+        column("rollouts", REAL, "rollouts drawn up to this step, a task and seed"),
+        column("student_tokens", REAL, "their prompt and completion tokens, a task and seed"),
+        column("teacher_tokens", REAL, "tokens that a teacher scored in the updates up to this step, a task and seed"),
+        column("fast_1", REAL, "per-sample fast_1 rate of this step's policy"),
+        column("found", REAL, "share of tasks with a fast_1 program among all that was drawn up to this step"),
+        *_interval("found", "found_"),
+        column(
+            "k_rollouts", REAL, "samples that the same rollouts are, at most those the sample set has; mean over tasks"
+        ),
+        column("search_rollouts", REAL, "best-of-N (pass@k) with as many samples"),
+        column("difference", REAL, "found - search_rollouts"),
+        *_interval("the difference"),
+        column("permutation_p", REAL, "two-sided sign-flip permutation of the tasks' differences", nullable=True),
+        column("k_tokens", REAL, "samples that the same tokens (student and teacher) pay for, at most those there are"),
+        column("search_tokens", REAL, "best-of-N with as many samples"),
+        column("token_difference", REAL, "found - search_tokens"),
+        *_interval("the difference at equal tokens", "token_"),
+        column(
+            "speedup_ratio",
+            REAL,
+            "geometric mean over tasks of the best speedup among all that was drawn / expected best of k_rollouts samples",
+            nullable=True,
+        ),
+        *_interval("the ratio", "ratio_"),
+        column("bounded", TRUTH, "the sample set has fewer samples than the budget pays for: search is underestimated"),
+    ]
+)
+
+DIAGNOSTICS = pa.schema(
+    [
+        column("trajectory", TEXT, "trajectory"),
+        column("seed", SEED, "seed; null for the mean over seeds", nullable=True),
+        column("step", STEP, "policy that the update made"),
+        column("n_rollouts", REAL, "rollouts learnt from", nullable=True),
+        column("stepped", REAL, "share of seeds in which a step was taken", nullable=True),
+        column(
+            "fast_negative_share", REAL,
+            "share of the fast_1 rollouts with a negative advantage; null if there are none, or no advantages",
+            nullable=True,
+        ),
+        column("effective_rollouts", REAL, "(sum of |A|)^2 / sum of A^2", nullable=True),
+        column("effective_share", REAL, "effective_rollouts / n_rollouts", nullable=True),
+        column("distinct_share", REAL, "different programs / n_rollouts", nullable=True),
+        column("zero_variance_share", REAL, "share of the groups whose rewards are all equal", nullable=True),
+        column("clipped_share", REAL, "share of the tokens whose gradient the clip stopped", nullable=True),
+        column("ratio_mean", REAL, "mean ratio of a token's probability, policy to sampler", nullable=True),
+        column("kl_step", REAL, "estimated KL(policy after || before the step) per token, nats", nullable=True),
+        column("kl_start", REAL, "estimated KL(policy || trajectory's start) per token before the step, nats", nullable=True),
+        column("entropy", REAL, "mean entropy of the policy per token before the step, nats", nullable=True),
+        column("gradient_norm", REAL, "2-norm of the gradient over the adapter's parameters", nullable=True),
+        column("reward_mean", REAL, "mean reward", nullable=True),
+        column("reward_std", REAL, "standard deviation of the reward", nullable=True),
+        column("student_tokens", REAL, "prompt and completion tokens sampled for the update", nullable=True),
+        column("teacher_tokens", REAL, "prompt and completion tokens scored by a teacher", nullable=True),
+        column("seconds", REAL, "wall time of the update, loading apart, seconds", nullable=True),
+    ]
+)  # fmt: skip
+
 CANDIDATES = pa.schema(
     [
         column("source", TEXT, "sample set"),
@@ -420,6 +494,8 @@ ANALYSIS_TABLES: dict[str, pa.Schema] = {
     "power": POWER,
     "audit": AUDIT,
     "budget": BUDGET,
+    "same_budget": SAME_BUDGET,
+    "diagnostics": DIAGNOSTICS,
     "candidates": CANDIDATES,
     "paper": PAPER,
 }

@@ -11,4 +11,6 @@ FIGURES = (
     "figure7_regimes",
     "figure8_pipeline",
     "figure9_sharpening",
+    "figure10_budget",
+    "figure11_updates",
 )

@@ -20,6 +20,7 @@ from vegflow.report.style import (
     SHARE,
     SKY,
     VERMILLION,
+    configured,
     finish,
     inline,
     nothing,
@@ -179,6 +180,106 @@ def probe(tables: Tables, facts: StudyFacts) -> dict[str, Any]:
         )
     )
     return finish(zero + band + drawn.add_params(pick), height=320, description="Over-sharpening probe")
+
+
+BUDGET_COLOURS = (VERMILLION, ORANGE, PURPLE, GREEN, SKY)
+SHARES = {
+    "fast with A < 0": ("fast_negative_share", VERMILLION),
+    "effective rollouts": ("effective_share", BLUE),
+    "distinct programs": ("distinct_share", GREEN),
+    "groups of equal rewards": ("zero_variance_share", ORANGE),
+}
+NATS = {"entropy": ("entropy", PURPLE), "KL from the start": ("kl_start", SKY), "KL of the step": ("kl_step", INK)}
+"""Lines of the updates' figure: column of `diagnostics` and colour; shares of what was learnt from, and nats per token."""
+
+
+def same_budget(tables: Tables, facts: StudyFacts) -> dict[str, Any]:
+    """What adaptation found up to each step, and best-of-N for as many rollouts, against rollouts a task."""
+    own = tables["same_budget"]
+    if facts.comparison:
+        own = own.filter(pl.col("search") == facts.comparison.search)
+    if not own.height:
+        return nothing("No trajectory starts from the policy of a sample set.")
+    rows = []
+    for r in own.to_dicts():
+        rest = {"rollouts": r["rollouts"], "tokens": r["student_tokens"] + r["teacher_tokens"], "step": r["step"]}
+        ends = {"low": r["found_low"], "high": r["found_high"]}
+        rows.append({"line": r["trajectory"], "value": r["found"], **ends, **rest})
+    lines = list(dict.fromkeys(row["line"] for row in rows))
+    search, main = own["search"][0], lines[0]
+    if facts.comparison and facts.comparison.adaptation in lines:
+        main = facts.comparison.adaptation
+    beside = own.filter((pl.col("search") == search) & (pl.col("trajectory") == main))
+    held = beside.unique("k_rollouts", maintain_order=True, keep="first").sort("k_rollouts")
+    rows += [
+        {"line": f"{search}, same rollouts and tasks as {main}", "value": r["search_rollouts"], "low": None, "high": None, "rollouts": r["k_rollouts"],
+         "tokens": None, "step": None}
+        for r in held.to_dicts()
+    ]  # fmt: skip
+    names = [*lines, f"{search}, same rollouts and tasks as {main}"]
+    colours = [*(BUDGET_COLOURS[i % len(BUDGET_COLOURS)] for i in range(len(lines))), BLUE]
+    pick = alt.selection_point(name="line", fields=["line"], bind="legend")
+    base = alt.Chart(inline(rows)).encode(
+        x=alt.X(
+            "rollouts:Q",
+            scale=alt.Scale(type="log", base=2),
+            axis=alt.Axis(format="~g"),
+            title="rollouts a task and seed",
+        ),
+        color=alt.Color("line:N", scale=alt.Scale(domain=names, range=colours)),
+    )
+    band = (
+        base.transform_filter("isValid(datum.low)")
+        .mark_area(fillOpacity=0.08)
+        .encode(y=alt.Y("low:Q", title=""), y2="high:Q")
+    )
+    drawn = (
+        base.properties(name="budget")
+        .mark_line(point=True)
+        .encode(
+            y=alt.Y("value:Q", axis=SHARE, scale=alt.Scale(domain=[0, 1]), title="tasks with a fast_1 program"),
+            opacity=alt.condition(pick, alt.value(1), alt.value(0.15)),
+            tooltip=[
+                "line:N", "step:Q", "rollouts:Q", alt.Tooltip("tokens:Q", format=",.0f"),
+                *(alt.Tooltip(f"{c}:Q", format=".1%") for c in ("value", "low", "high")),
+            ],
+        )
+    )  # fmt: skip
+    return finish(band + drawn.add_params(pick), height=300, description="Adaptation and search under one budget")
+
+
+def updates(tables: Tables, facts: StudyFacts) -> dict[str, Any]:
+    """Diagnostics of the updates: a row of two small panels for each trajectory, shares and nats, mean over seeds."""
+    own = tables["diagnostics"].filter(pl.col("seed").is_null())
+    rows = [
+        {"panel": f"{r['trajectory']}, {kind}", "step": r["step"], "line": line, "value": r[column]}
+        for (name,), part in own.group_by("trajectory", maintain_order=True)
+        for kind, lines in (("shares", SHARES), ("nats a token", NATS))
+        for line, (column, _) in lines.items()
+        for r in part.to_dicts()
+        if r[column] is not None
+    ]
+    if not rows:
+        return nothing("This study made no update.")
+    panels = list(dict.fromkeys(row["panel"] for row in rows))
+    colours = {line: colour for line, (_, colour) in (SHARES | NATS).items()}
+    drawn = (
+        alt.Chart(inline(rows), name="updates")
+        .mark_line(point=alt.OverlayMarkDef(size=22))
+        .encode(
+            x=alt.X("step:Q", axis=alt.Axis(tickMinStep=1, format="d", tickCount=5), title=None),
+            y=alt.Y("value:Q", title=None, axis=alt.Axis(format="~g", tickCount=4)),
+            color=alt.Color("line:N", scale=alt.Scale(domain=list(colours), range=list(colours.values())),
+                            legend=alt.Legend(columns=3)),
+            tooltip=["panel:N", "line:N", "step:Q", alt.Tooltip("value:Q", format=".3g")],
+        )
+        .properties(width=210, height=100)
+    )  # fmt: skip
+    header = alt.Header(title=None, labelFontSize=12, labelColor=INK, labelAnchor="start")
+    grid = drawn.facet(facet=alt.Facet("panel:N", sort=panels, header=header), columns=2).resolve_scale(
+        x="independent", y="independent"
+    )
+    return configured(grid.resolve_axis(x="independent").properties(description="What the updates did"))
 
 
 def regimes(tables: Tables, facts: StudyFacts) -> dict[str, Any]:

@@ -6,7 +6,7 @@ Knows how analysis tables are read, not what the page looks like.
 import polars as pl
 
 from vegflow.config.analysis import StudyFacts
-from vegflow.report.text import MISSING, natural, number, p_value, points, ratio, rho, share, with_interval
+from vegflow.report.text import MISSING, natural, number, p_value, points, rho, share, with_interval
 from vegflow.report.view import Frames, View, paper_number
 
 
@@ -44,7 +44,8 @@ def trajectory(tables: Frames, facts: StudyFacts) -> View:
                 with_interval(r["fast_1"], r["low"], r["high"], "share"), share(paper),
                 with_interval(r["any_fast_1"], r["any_low"], r["any_high"], "share"), share(r["fast"]),
                 share(r["correct"]), share(good),
-                ratio(r["mean_speedup"]), number(r["nll_mean"]), number(r["distinct_candidates"]),
+                with_interval(r["mean_speedup"], r["speedup_low"], r["speedup_high"], "ratio"), number(r["nll_mean"]),
+                number(r["distinct_candidates"]),
             ]
         )  # fmt: skip
     return View(
@@ -55,6 +56,57 @@ def trajectory(tables: Frames, facts: StudyFacts) -> View:
         "program has one verdict, so a policy can learn a lucky one. Paper: Table 6 (seed 42) and Table 5.",
         ["trajectory", "step", "rollouts", "fast_1 per sample", "paper", "any of K", "fast", "correct", "paper", "mean speedup",
          "NLL", "distinct programs"], rows,
+    )  # fmt: skip
+
+
+def same_budget(tables: Frames, facts: StudyFacts) -> View:
+    """Adaptation and best-of-N under one budget of rollouts, and of tokens (paper Table 7 beside its results)."""
+    rows = [
+        [
+            r["trajectory"], r["search"], str(r["step"]), number(r["rollouts"]), number(r["student_tokens"]),
+            number(r["teacher_tokens"]), share(r["fast_1"]), with_interval(r["found"], r["found_low"], r["found_high"], "share"),
+            f"{share(r['search_rollouts'])} at {number(r['k_rollouts'])}",
+            with_interval(r["difference"], r["low"], r["high"], "points"), p_value(r["permutation_p"]),
+            f"{share(r['search_tokens'])} at {number(r['k_tokens'])}",
+            with_interval(r["token_difference"], r["token_low"], r["token_high"], "points"),
+            with_interval(r["speedup_ratio"], r["ratio_low"], r["ratio_high"], "ratio"), "yes" if r["bounded"] else "no",
+        ]
+        for r in tables["same_budget"].to_dicts()
+    ]  # fmt: skip
+    return View(
+        "same_budget", "Adaptation and best-of-N under one budget",
+        "Rollouts and tokens are those of a task and seed, everything up to the step counted: what was drawn, and what a "
+        "teacher scored. Found: tasks with a fast_1 program among all of it. Best-of-N gets as many rollouts, or as many "
+        "samples as the same tokens pay for (unbiased pass@k at that k). Best speedup: the fastest program found over the expected "
+        "fastest of as many samples, geometric mean over tasks. Where the sample set has fewer samples than that "
+        "(last column), best-of-N stands with all it has, and the comparison flatters adaptation.",
+        ["trajectory", "sample set", "step", "rollouts", "student tokens", "teacher tokens", "per sample", "found",
+         "best-of-N, same rollouts", "difference", "p", "best-of-N, same tokens", "difference", "best speedup over best-of-N’s", "samples short"], rows, 2,
+        "No trajectory starts from the policy of a sample set and samples the same tasks at every step.",
+    )  # fmt: skip
+
+
+def diagnostics(tables: Frames, facts: StudyFacts) -> View:
+    """What each update did (is over-sharpening an artefact of rewards and advantages?)."""
+    rows = [
+        [
+            r["trajectory"], str(r["step"]), number(r["n_rollouts"]), share(r["fast_negative_share"]),
+            number(r["effective_rollouts"]), share(r["effective_share"]), share(r["distinct_share"]),
+            share(r["zero_variance_share"]), number(r["kl_step"]), number(r["kl_start"]), number(r["entropy"]),
+            number(r["gradient_norm"]), number(r["student_tokens"]), number(r["teacher_tokens"]), number(r["seconds"]),
+        ]
+        for r in tables["diagnostics"].filter(pl.col("seed").is_null()).to_dicts()
+    ]  # fmt: skip
+    return View(
+        "diagnostics", "What the updates did, mean over seeds",
+        "Update s makes policy s from the rollouts of policy s − 1. Fast with A < 0: share of the fast_1 rollouts that the "
+        "update makes less likely; where it is large, reward and advantage alone push towards slower programs. "
+        "Effective rollouts: how many the signal comes from, "
+        "(Σ|A|)² / ΣA². Groups of equal rewards teach nothing. KL and entropy are estimates per token, in nats: of the step, "
+        "and of the policy from the trajectory's start.",
+        ["trajectory", "update", "rollouts", "fast with A < 0", "effective rollouts", "of all", "distinct programs",
+         "groups of equal rewards", "KL of the step", "KL from the start", "entropy", "gradient norm", "student tokens",
+         "teacher tokens", "seconds"], rows, 1, "This study made no update.",
     )  # fmt: skip
 
 

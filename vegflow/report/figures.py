@@ -25,6 +25,8 @@ FIGURES: dict[str, Callable[[Tables, StudyFacts], dict[str, Any]]] = {
     "figure7_regimes": adaptation_figures.regimes,
     "figure8_pipeline": open_figures.pipeline,
     "figure9_sharpening": open_figures.sharpening,
+    "figure10_budget": adaptation_figures.same_budget,
+    "figure11_updates": adaptation_figures.updates,
 }
 """Every figure by name, in the report's order."""
 

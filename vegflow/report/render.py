@@ -48,7 +48,7 @@ CAPTIONS = {
     ),
     "figure4b_speedups": (
         "Figure 4b. Selection strategies: speedup of the pick",
-        "Logarithmic. The paper's means are driven by one task (859.8× on a matrix-vector product).",
+        "Logarithmic, with intervals made on the logarithm. The paper's means are driven by one task (859.8× on a matrix-vector product).",
     ),
     "figure5a_trajectory": (
         "Figure 5a. Adaptation, step by step",
@@ -77,6 +77,16 @@ CAPTIONS = {
         "Over-sharpening without training",
         "Stored samples reweighted to q^α. Dotted: the adapted policy's steps. Where the effective number of samples is small "
         "(point at a mark), little is known.",
+    ),
+    "figure10_budget": (
+        "Adaptation and best-of-N under one budget",
+        "Tasks with a fast_1 program among everything drawn up to a step, against the rollouts that took; best-of-N with as many "
+        "samples, as far as the sample set has them. Teacher tokens are in the table.",
+    ),
+    "figure11_updates": (
+        "What the updates did",
+        "A row a trajectory, mean over seeds. Left: shares of the rollouts (fast ones pushed down, effective, distinct) and of the "
+        "groups (equal rewards). Right: entropy and KL, nats a token.",
     ),
 }
 

@@ -185,15 +185,16 @@ def strategies(tables: Tables, facts: StudyFacts) -> dict[str, Any]:
 
 
 def speedups(tables: Tables, facts: StudyFacts) -> dict[str, Any]:
-    """Figure 4b: geometric mean (with interval) and mean of the picks' speedups, on a logarithmic axis."""
+    """Figure 4b: geometric mean and mean of the picks' speedups with intervals, on a logarithmic axis."""
     rows, where = _strategy_rows(tables, facts)
     points = []
     for r in rows:
         if r["geometric_mean_speedup"] is None:
             continue
         ends = {"low": r["geometric_low"], "high": r["geometric_high"]}
+        mean = {"low": r["mean_low"], "high": r["mean_high"]}
         points.append({"label": r["strategy"], "kind": "geometric mean", "value": r["geometric_mean_speedup"], **ends})
-        points.append({"label": r["strategy"], "kind": "mean", "value": r["mean_speedup"], "low": None, "high": None})
+        points.append({"label": r["strategy"], "kind": "mean", "value": r["mean_speedup"], **mean})
         if r["paper_speedup"] is not None:
             paper = {"kind": "mean, paper (its hardware)", "value": r["paper_speedup"], "low": None, "high": None}
             points.append({"label": r["strategy"], **paper})
@@ -214,6 +215,8 @@ def speedups(tables: Tables, facts: StudyFacts) -> dict[str, Any]:
         tooltip=["label:N", "kind:N", *(alt.Tooltip(f"{c}:Q", format=".3g") for c in ("value", "low", "high"))],
     )
     shape = alt.Shape("kind:N", scale=alt.Scale(domain=kinds, range=["circle", "square", "diamond"]))
+    beside = alt.YOffset("kind:N", scale=alt.Scale(domain=kinds))
+    base = base.encode(yOffset=beside)
     ends = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=1.6).encode(x="low:Q", x2="high:Q")
     one = alt.Chart(inline([{"one": 1}])).mark_rule(color="#b5bac1", strokeDash=[3, 3]).encode(x="one:Q")
     marks = base.mark_point(filled=True, size=75, opacity=1).encode(shape=shape)

@@ -47,14 +47,15 @@ def strategies(tables: Frames, facts: StudyFacts) -> View:
                 r["source"], r["task_set"], name, with_interval(r["fast_1"], r["low"], r["high"], "share"),
                 share(paper and paper_number(tables, f"strategy fast_1:{name}")), share(r["sd_seeds"]),
                 with_interval(r["geometric_mean_speedup"], r["geometric_low"], r["geometric_high"], "ratio"),
-                ratio(r["mean_speedup"]), ratio(paper and paper_number(tables, f"strategy speedup:{name}")),
+                with_interval(r["mean_speedup"], r["mean_low"], r["mean_high"], "ratio"),
+                ratio(paper and paper_number(tables, f"strategy speedup:{name}")),
                 number(r["extra_evaluations"]), f"{r['n_valid']} of {r['n_pairs']}",
             ]
         )  # fmt: skip
     return View(
         "strategies", "Selection strategies",
         "Random rules are exact expectations. The random-top and confidence-top controls are ours. Extra timings come on "
-        "top of checking all K samples for correctness. The paper's columns are its Table 3 (subset 1).",
+        "top of checking all K samples for correctness. Intervals of speedups are made on the logarithm. The paper's columns are its Table 3 (subset 1).",
         ["sample set", "tasks", "strategy", "fast_1", "paper", "sd over seeds", "geometric mean", "mean", "paper's mean",
          "extra timings", "with a correct sample"], rows, 3,
     )  # fmt: skip
@@ -67,7 +68,7 @@ def paired(tables: Frames, facts: StudyFacts) -> View:
             r["task_set"], f"{r['first']} − {r['second']}", r["metric"],
             with_interval(r["difference"], r["low"], r["high"], "points" if r["metric"] == "fast_1" else "log ratio"),
             f"{r['wins']} / {r['ties']} / {r['losses']}", f"{r['n_pairs']} in {r['n_tasks']}", p_value(r["permutation_p"]),
-            p_value(r["holm_p"]), p_value(r["sign_p"]), p_value(r["wilcoxon_p"]), number(r["cohens_h"], 2),
+            p_value(r["holm_p"]), share(r["posterior"]), p_value(r["sign_p"]), p_value(r["wilcoxon_p"]), number(r["cohens_h"], 2),
         ]
         for r in tables["paired"].to_dicts()
     ]  # fmt: skip
@@ -76,9 +77,10 @@ def paired(tables: Frames, facts: StudyFacts) -> View:
         "Differences of shares in percentage points, of speedups in natural logarithms. The primary test flips the signs "
         "of task means (two-sided, exact up to 14 tasks) and is Holm-corrected within task set and metric; sign (exact, "
         "two-sided) and Wilcoxon (zero differences dropped) treat pairs of one task as independent. With fewer than six "
-        "tasks no permutation p can fall below 0.05.",
+        "tasks no permutation p can fall below 0.05. P(> 0) is the posterior probability that the tasks' mean difference is "
+        "positive (Jeffreys prior); it is corrected for nothing.",
         ["tasks", "comparison", "of", "difference", "won / tied / lost", "pairs in tasks", "permutation p", "Holm p",
-         "sign p", "Wilcoxon p", "Cohen's h"], rows, 3,
+         "P(> 0)", "sign p", "Wilcoxon p", "Cohen's h"], rows, 3,
     )  # fmt: skip
 
 
@@ -120,7 +122,7 @@ def quartiles(tables: Frames, facts: StudyFacts) -> View:
         rows.append(
             [
                 r["source"], r["task_set"], r["ranking"], f"Q{r['quartile']}", number(r["n"]), share(r["fast_1"]),
-                share(known), ratio(r["mean_speedup"]), number(r["mean_tokens"]), number(r["nll_mean"]),
+                share(known), with_interval(r["mean_speedup"], r["speedup_low"], r["speedup_high"], "ratio"), number(r["mean_tokens"]), number(r["nll_mean"]),
                 share(r["largest_task_share"]),
             ]
         )  # fmt: skip

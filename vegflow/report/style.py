@@ -39,13 +39,13 @@ def family(strategy: str) -> str:
 
 def finish(chart: alt.LayerChart | alt.Chart, *, height: int, description: str) -> dict[str, Any]:
     """The chart as a Vega-Lite specification: as wide as its container, with the common configuration."""
+    return configured(chart.properties(width="container", height=height, description=description))
+
+
+def configured(chart: alt.LayerChart | alt.Chart | alt.FacetChart) -> dict[str, Any]:
+    """The chart as a Vega-Lite specification with the common configuration."""
     done = (
-        chart.properties(
-            width="container",
-            height=height,
-            description=description,
-        )
-        .configure(font=FONT, background="white")
+        chart.configure(font=FONT, background="white")
         .configure_view(stroke=None, continuousWidth=620, discreteWidth=620)
         .configure_axis(
             labelColor=INK, titleColor=INK, titleFontWeight="normal", gridColor="#e6e8eb", domainColor="#b5bac1",

@@ -20,6 +20,8 @@ VIEWS: tuple[Callable[[Frames, StudyFacts], View], ...] = (
     adaptation_tables.trajectory,
     adaptation_tables.boa,
     adaptation_tables.equivalent_k,
+    adaptation_tables.same_budget,
+    adaptation_tables.diagnostics,
     adaptation_tables.probe,
     open_tables.sharpening,
     study_tables.task_rates,

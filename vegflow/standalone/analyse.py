@@ -29,6 +29,8 @@ from vegflow.statistics.paper import load_paper
 from vegflow.statistics.samples import completed
 from vegflow.statistics.stored import Source, analyse_stored, files
 
+RECORD = ("trajectory", "seed", "step", "teacher_tokens")
+"""Columns of `UPDATES` that records from elsewhere must have."""
 PAPER = Path(__file__).resolve().parent.parent.parent / "resources" / "paper"
 
 
@@ -56,10 +58,20 @@ def read_folder(path: str | Path) -> Folder:
         *sorted((folder / "updates").rglob("*.parquet")),
         *sorted((folder / "policies").rglob("update.parquet")),
     ]
-    columns = ["trajectory", "seed", "step", "teacher_tokens"]
-    updates = [pl.read_parquet(p, columns=columns) for p in records if p.is_file()]
-    none = pl.DataFrame(pl.from_arrow(UPDATES.empty_table())).select(columns)
-    return Folder(source, read_frame(scores, NLL), pl.concat(updates) if updates else none)
+    return Folder(source, read_frame(scores, NLL), _records([path for path in records if path.is_file()]))
+
+
+def _records(paths: list[Path]) -> pl.DataFrame:
+    """Update records, those columns of `UPDATES` that every file has. Raises ArtifactError without what budgets need."""
+    whole = pl.DataFrame(pl.from_arrow(UPDATES.empty_table()))
+    found = [pl.read_parquet(path) for path in paths]
+    for path, one in zip(paths, found, strict=True):
+        if missing := [name for name in RECORD if name not in one.columns]:
+            raise ArtifactError(f"{path}: there is no column {', '.join(missing)}")
+    known = [name for name in whole.columns if all(name in one.columns for one in found)]
+    return pl.concat(
+        [whole.select(known), *(one.select(known).cast(dict(whole.select(known).schema)) for one in found)]
+    )
 
 
 def infer(folder: Folder, comparison: ComparisonConfig | None = None) -> StudyFacts:

@@ -56,7 +56,8 @@ def training(study: Study, step: int, column: str) -> Ours:
     """A column of the training trajectory at a step."""
     name = study.facts.comparison.training if study.facts.comparison else None
     rows = rows_of(study, "trajectory", trajectory=name or "", seed=None, step=step)
-    return first_of(rows, column, f"the study has no training trajectory with a step {step}", "", "")
+    ends = ("speedup_low", "speedup_high") if column == "mean_speedup" else ("", "")
+    return first_of(rows, column, f"the study has no training trajectory with a step {step}", *ends)
 
 
 def step(study: Study, step: int, column: str = "fast_1") -> Ours:
@@ -140,6 +141,17 @@ def budget(study: Study, arm: str, column: str) -> Ours:
     """A column of the budget of the `search` or `adaptation` arm, per seed."""
     source = search_of(study)[0] if arm == "search" else adaptation_of(study)
     return _budget_of(study, source, column)
+
+
+def step_budget(study: Study, step: int, column: str) -> Ours:
+    """`student_tokens`, `teacher_tokens` or `all_tokens` of the adaptation up to a step, over all tasks, mean over seeds."""
+    search, _ = search_of(study)
+    rows = rows_of(study, "same_budget", search=search, trajectory=adaptation_of(study), step=step).with_columns(
+        all_tokens=pl.col("student_tokens") + pl.col("teacher_tokens")
+    )
+    if not rows.height:
+        return Ours(missing=f"no TTT step {step} from the policy of the sample set")
+    return Ours(float(rows[column][0] * rows["n_tasks"][0]))
 
 
 def learning_rate(study: Study, rate: float, column: str = "fast_1") -> Ours:

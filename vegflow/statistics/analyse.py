@@ -14,8 +14,9 @@ from vegflow.config.analysis import AnalysisConfig, StudyFacts
 from vegflow.statistics.adaptation import equivalents, self_check
 from vegflow.statistics.audit import audit
 from vegflow.statistics.bootstrap import Resampling
-from vegflow.statistics.budget import budget
+from vegflow.statistics.budget import budget, same_budget
 from vegflow.statistics.claims import claims
+from vegflow.statistics.diagnostics import diagnostics
 from vegflow.statistics.measure import Study
 from vegflow.statistics.paper import PaperNumber
 from vegflow.statistics.pipeline import pipeline
@@ -65,7 +66,7 @@ def tabulate(
         "strategies": strategies(picks, facts, how),
         "paired": paired_rows,
         "head_to_head": head_to_head(picks, tasks, facts),
-        "quartiles": quartiles(correct, facts),
+        "quartiles": quartiles(correct, facts, how),
         "correlations": correlations(correct, facts, how),
         "trajectory": trajectory(tasks, how),
         "boa": boa_rows,
@@ -77,6 +78,8 @@ def tabulate(
         "power": power(paired_rows) if facts.sample_sets else [],
         "audit": audit(paper),
         "budget": budget(kept.spent, updates, facts),
+        "same_budget": same_budget(tasks, kept.units, config.ks, updates, facts, how),
+        "diagnostics": diagnostics(updates, facts),
         "paper": [
             n.model_dump(include={"id", "place", "claim", "value", "unit", "measure", "series", "x"}) for n in paper
         ],

@@ -1,8 +1,10 @@
 """Rank correlation: Spearman, partial, within tasks, and what each sample contributes to them (for intervals).
 
-Knows numbers and the task each belongs to. Every function gives None where one side does not vary.
+Knows numbers and the task each belongs to. Every function gives None where one side does not vary, and takes a side as
+numbers or as `ranked`, which sorts it once for several of them.
 """
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,8 +20,37 @@ class Correlation:
     p_value: float | None = None
 
 
-def _varies(x: np.ndarray) -> bool:
-    return len(x) > 2 and bool(np.ptp(x) > 0)
+@dataclass(frozen=True)
+class Ranked:
+    """One side of a correlation, sorted: `group` [N] numbers its distinct values upwards, `counts` how often each occurs."""
+
+    group: np.ndarray
+    counts: np.ndarray
+    varies: bool
+
+    def __len__(self) -> int:
+        return len(self.group)
+
+    @functools.cached_property
+    def ranks(self) -> np.ndarray:
+        """Mid-ranks [N], from 1."""
+        return (np.cumsum(self.counts) - (self.counts - 1) / 2)[self.group]
+
+    def above(self, v: np.ndarray) -> np.ndarray:
+        """For each sample [N], the mean over all of v_j 1[x_j > x_i], equal x counting one half."""
+        sums = np.bincount(self.group, weights=v)
+        return ((sums.sum() - np.cumsum(sums)) + sums / 2)[self.group] / len(v)
+
+
+Side = np.ndarray | Ranked
+
+
+def ranked(x: Side) -> Ranked:
+    """A side sorted, if it is not yet."""
+    if isinstance(x, Ranked):
+        return x
+    _, group, counts = np.unique(x, return_inverse=True, return_counts=True)
+    return Ranked(group, counts, len(x) > 2 and bool(np.ptp(x) > 0))
 
 
 def _from_rho(rho: float, df: int) -> Correlation:
@@ -31,23 +62,24 @@ def _from_rho(rho: float, df: int) -> Correlation:
     return Correlation(rho, float(2 * stats.t.sf(abs(rho) * np.sqrt(df / (1 - rho**2)), df)))
 
 
-def spearman(x: np.ndarray, y: np.ndarray) -> Correlation:
+def spearman(x: Side, y: Side) -> Correlation:
     """Spearman's rho with mid-ranks; p treats the samples as independent."""
-    if not (_varies(x) and _varies(y)):
+    x, y = ranked(x), ranked(y)
+    if not (x.varies and y.varies):
         return Correlation(None)
-    rho = float(np.corrcoef(stats.rankdata(x), stats.rankdata(y))[0, 1])
+    rho = float(np.corrcoef(x.ranks, y.ranks)[0, 1])
     return _from_rho(rho, len(x) - 2)
 
 
-def partial_spearman(x: np.ndarray, y: np.ndarray, control: np.ndarray) -> Correlation:
+def partial_spearman(x: Side, y: Side, control: Side) -> Correlation:
     """Spearman of x and y with `control` held fixed: Pearson of the residuals of ranks on ranks; df = n - 3."""
-    if not _varies(control):
+    x, y, control = ranked(x), ranked(y), ranked(control)
+    if not control.varies:
         return spearman(x, y)
-    design = np.column_stack([np.ones(len(x)), stats.rankdata(control)])
+    design = np.column_stack([np.ones(len(x)), control.ranks])
     residuals = []
     for side in (x, y):
-        ranks = stats.rankdata(side)
-        residual = ranks - design @ np.linalg.lstsq(design, ranks, rcond=None)[0]
+        residual = side.ranks - design @ np.linalg.lstsq(design, side.ranks, rcond=None)[0]
         if len(x) < 4 or residual @ residual < 1e-9 * len(x):
             return Correlation(None)
         residuals.append(residual)
@@ -55,7 +87,7 @@ def partial_spearman(x: np.ndarray, y: np.ndarray, control: np.ndarray) -> Corre
     return _from_rho(float(a @ b / np.sqrt((a @ a) * (b @ b))), len(x) - 3)
 
 
-def within_spearman(x: np.ndarray, y: np.ndarray, tasks: Sequence[str]) -> Correlation:
+def within_spearman(x: Side, y: Side, tasks: Sequence[str]) -> Correlation:
     """Correlation of ranks taken within each task and centred there: differences between tasks cannot enter.
 
     p is of the permutation of y within tasks, by the exact mean (0) and variance of sum(x y) under it, sum over tasks
@@ -71,40 +103,30 @@ def within_spearman(x: np.ndarray, y: np.ndarray, tasks: Sequence[str]) -> Corre
     return Correlation(float(sxy / np.sqrt(sxx * syy)), p_value)
 
 
-def influence(x: np.ndarray, y: np.ndarray) -> np.ndarray | None:
+def influence(x: Side, y: Side) -> np.ndarray | None:
     """Influence values [N] of the samples on Spearman's rho of (x, y), mean 0; None where one side does not vary.
 
     With mid-distributions a = F(x) - 1/2, b = G(y) - 1/2, rho = S_ab / sqrt(S_aa S_bb), S_ab = mean(a b). Adding mass
     at a sample changes S_ab by its own a b and, since F and G move, by mean_j b_j 1[x_j > x] and mean_j a_j 1[y_j > y]
     (equal values counting one half), all minus S_ab each; rho by the quotient rule. O(N log N).
     """
-    if not (_varies(x) and _varies(y)):
+    x, y = ranked(x), ranked(y)
+    if not (x.varies and y.varies):
         return None
     n = len(x)
-    a, b = (stats.rankdata(x) - 0.5) / n - 0.5, (stats.rankdata(y) - 0.5) / n - 0.5
-    above_x, above_y = _Above(x), _Above(y)
+    a, b = (x.ranks - 0.5) / n - 0.5, (y.ranks - 0.5) / n - 0.5
     s_aa, s_bb, s_ab = a @ a / n, b @ b / n, a @ b / n
-    change_ab = a * b + above_x.mean(b) + above_y.mean(a) - 3 * s_ab
-    change_aa = a * a + 2 * above_x.mean(a) - 3 * s_aa
-    change_bb = b * b + 2 * above_y.mean(b) - 3 * s_bb
+    change_ab = a * b + x.above(b) + y.above(a) - 3 * s_ab
+    change_aa = a * a + 2 * x.above(a) - 3 * s_aa
+    change_bb = b * b + 2 * y.above(b) - 3 * s_bb
     root = np.sqrt(s_aa * s_bb)
     return change_ab / root - s_ab / root / 2 * (change_aa / s_aa + change_bb / s_bb)
 
 
-class _Above:
-    """For each sample, the mean over all of v_j 1[x_j > x_i], equal x counting one half."""
-
-    def __init__(self, x: np.ndarray) -> None:
-        _, self.group, self.counts = np.unique(x, return_inverse=True, return_counts=True)
-
-    def mean(self, v: np.ndarray) -> np.ndarray:
-        sums = np.bincount(self.group, weights=v)
-        return ((sums.sum() - np.cumsum(sums)) + sums / 2)[self.group] / len(v)
-
-
-def partial_influence(x: np.ndarray, y: np.ndarray, control: np.ndarray) -> np.ndarray | None:
+def partial_influence(x: Side, y: Side, control: Side) -> np.ndarray | None:
     """Influence values [N] on the partial rho (r_xy - r_xz r_yz) / sqrt((1 - r_xz^2)(1 - r_yz^2)), by the delta rule."""
-    if not _varies(control):
+    x, y, control = ranked(x), ranked(y), ranked(control)
+    if not control.varies:
         return influence(x, y)
     found = [influence(x, y), influence(x, control), influence(y, control)]
     rhos = [spearman(x, y).rho, spearman(x, control).rho, spearman(y, control).rho]
@@ -118,7 +140,7 @@ def partial_influence(x: np.ndarray, y: np.ndarray, control: np.ndarray) -> np.n
     return found[0] / root + by_xz * found[1] + by_yz * found[2]
 
 
-def within_influence(x: np.ndarray, y: np.ndarray, tasks: Sequence[str]) -> tuple[np.ndarray, np.ndarray] | None:
+def within_influence(x: Side, y: Side, tasks: Sequence[str]) -> tuple[np.ndarray, np.ndarray] | None:
     """Influence values [T] of whole tasks on `within_spearman`, and their names; None where nothing varies."""
     names = np.unique(np.asarray(tasks))
     _, parts = _products_within(x, y, tasks)
@@ -130,11 +152,15 @@ def within_influence(x: np.ndarray, y: np.ndarray, tasks: Sequence[str]) -> tupl
     return psi * len(names), names
 
 
-def _products_within(x: np.ndarray, y: np.ndarray, tasks: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+def _products_within(x: Side, y: Side, tasks: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Samples [T] of each task, and Sxx, Syy, Sxy [T, 3] of its centred mid-ranks, ranks as shares."""
     _, of_sample, n = np.unique(np.asarray(tasks), return_inverse=True, return_counts=True)
-    a, b = ((_ranks_within(v, of_sample, n) - (n[of_sample] + 1) / 2) / n[of_sample] for v in (x, y))
+    a, b = ((_ranks_within(v, of_sample, n) - (n[of_sample] + 1) / 2) / n[of_sample] for v in _sortable(x, y))
     return n, np.column_stack([np.bincount(of_sample, weights=w) for w in (a * a, b * b, a * b)])
+
+
+def _sortable(*sides: Side) -> list[np.ndarray]:
+    return [side.group if isinstance(side, Ranked) else side for side in sides]
 
 
 def _ranks_within(x: np.ndarray, of_sample: np.ndarray, n: np.ndarray) -> np.ndarray:

@@ -74,6 +74,8 @@ def interval(
       m(1 - m) / variance, so that it stays inside [0, 1] and does not shrink to nothing near its ends. The variance
       of a task is that seen, plus one task's worth of the largest possible, m(1 - m): few tasks of which most are
       near 0 show too little of it (docs/statistics.md).
+    - A mean of ratios m: m exp(-+ t s / m), Student's t on its logarithm by the delta method, so that it stays above 0 and
+      reaches further upwards, as few tasks with large speedups do.
     - Any other value: value -+ t s, cut at its bounds.
     - All tasks equal: their value v has a probability of at least (alpha/2)^(1/T), so the mean lies within
       1 - (alpha/2)^(1/T) of the way from v to either bound; without bounds nothing can be said and there are no ends.
@@ -94,6 +96,8 @@ def interval(
         half = t / (1 + t**2 / effective) * np.sqrt(variance + t**2 / (4 * effective**2))
         return Interval(value, float(max(0.0, centre - half)), float(min(1.0, centre + half)))
     half = t * float(np.sqrt(variance))
+    if bounds == POSITIVE and value > 0:
+        return Interval(value, value * float(np.exp(-half / value)), value * float(np.exp(half / value)))
     low, high = value - half, value + half
     return Interval(value, *((low, high) if bounds is None else (max(low, bounds[0]), min(high, bounds[1]))))
 

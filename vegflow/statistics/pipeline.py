@@ -44,11 +44,10 @@ STOPS: dict[str, Stop] = {
 def curves(samples: Samples, order: np.ndarray, stops: Sequence[Stop], ms: Sequence[int]) -> np.ndarray:
     """The rows of `COLUMNS` [stops, 4, M] at budgets `ms` for positions in `order` [N]; m beyond N is N."""
     n = len(samples)
-    correct = samples.correct[order]
-    fast = (samples.fast_1[order] > 0) & correct
+    correct, fast = samples.correct[order], samples.success[order]
     success, best, seconds = np.zeros(n + 1), np.zeros(n + 1), np.zeros(n + 1)
     np.maximum.accumulate(fast, out=success[1:])
-    np.maximum.accumulate(np.where(correct, samples.speedup[order], 0.0), out=best[1:])
+    np.maximum.accumulate(samples.gain[order], out=best[1:])
     np.cumsum(samples.seconds[order], out=seconds[1:])
     within = np.minimum(ms, n)
     hits = {"correct": np.flatnonzero(correct), "fast_1": np.flatnonzero(fast)}
@@ -71,8 +70,7 @@ def random_curve(samples: Samples, stop: Stop, ms: Sequence[int]) -> np.ndarray:
     """
     n = len(samples)
     m = np.minimum(ms, n)
-    speed = np.where(samples.correct, samples.speedup, 0.0)
-    fast = (samples.fast_1 > 0) & samples.correct
+    speed, fast = samples.gain, samples.success
     if stop.count is None:
         counts = np.maximum(m, 1)
         solved = pass_table(n, tuple(counts.tolist()))[int(fast.sum())]
@@ -84,14 +82,14 @@ def random_curve(samples: Samples, stop: Stop, ms: Sequence[int]) -> np.ndarray:
     evaluated = (np.cumsum(few) - few)[m]
     full = 1 - few[m]
     hits = chance[m] @ np.arange(b) + b * full
-    seconds = sum(
-        count * (samples.seconds[which].mean() if which.any() else 0.0)
-        for count, which in ((hits, hit), (evaluated - hits, ~hit))
-    )
+    own, whole = float(samples.seconds[hit].sum()), float(samples.seconds.sum())
+    seconds = hits * (own / max(c, 1)) + (evaluated - hits) * ((whole - own) / max(n - c, 1))
     share = np.column_stack([chance[m], full])  # of 0, 1, .., b hits seen
     if stop.what == "correct":
         best, solved = np.zeros(b + 1), np.zeros(b + 1)
-        if c:
+        if c and b == 1:
+            best[1], solved[1] = speed[hit].mean(), fast.sum() / c
+        elif c:
             drawn = tuple(range(1, min(b, c) + 1))
             best[1 : len(drawn) + 1] = expected_bests(speed[hit], drawn)
             solved[1 : len(drawn) + 1] = pass_table(c, drawn)[int(fast.sum())]

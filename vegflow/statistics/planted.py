@@ -115,6 +115,7 @@ def draw_study(
         "surprisal-guided fast_1",
         "confidence-guided fast_1",
         "log speedup of surprisal / confidence",
+        "mean speedup, surprisal-guided",
     )
     values: dict[str, list[float]] = {name: [] for name in names}
     units, of_unit, logprobs, speeds, owners, drifts = [], [], [], [], [], []
@@ -134,6 +135,7 @@ def draw_study(
                 high.fast_1,
                 low.fast_1,
                 high.log_speedup - low.log_speedup if both else np.nan,
+                high.speedup if len(good) else np.nan,
             )
             for name, value in zip(names, row, strict=True):
                 values[name].append(float(value))
@@ -147,6 +149,7 @@ def draw_study(
             drifts.append(rng.binomial(group, rate) / group - np.mean(own))
     arrays = {name: np.array(found) for name, found in values.items()}
     arrays["fast_1, surprisal - confidence"] = arrays[names[2]] - arrays[names[3]]
+    arrays["the same of speedups to the 4th power"] = arrays[names[5]] ** 4
     return Drawn(
         np.array(units), np.array(of_unit), arrays, np.concatenate(owners), np.concatenate(logprobs), np.concatenate(speeds),
         np.repeat(np.arange(n_tasks), runs), np.tile(np.arange(runs), n_tasks), np.array(drifts),

@@ -14,7 +14,6 @@ from vegflow.config.analysis import AnalysisConfig, StudyFacts
 from vegflow.selection import (
     Head,
     Pick,
-    Samples,
     apply,
     lacking_order,
     needs,
@@ -32,7 +31,7 @@ from vegflow.statistics.samples import judged, per_task, statuses
 from vegflow.statistics.sharpening import COLUMNS as REWEIGHTED
 from vegflow.statistics.sharpening import reweighted
 
-POOLED = 5_000_000
+POOLED = 2_000_000
 """Correct samples that enter quartiles and correlations at most; of more, an even thinning by index is taken."""
 FRAMES = ("tasks", "statuses", "headroom", "spent", "candidates", "correct", "probed", "units", "selections")
 
@@ -98,7 +97,7 @@ def reduce(every: pl.DataFrame, scored: pl.Series, selections: pl.DataFrame | No
     choices |= {"tempered"} | {resolve_order(name)[1] for name in what.orders}
     for head, one in units(drawn, choices, syntax):
         heads.append(head)
-        best.append(expected_bests(_speedups(one), what.config.ks))
+        best.append(expected_bests(one.gain, what.config.ks))
         curves.append(unit_curves(one, what.orders, what.ms))
         weights.append(reweighted(one, what.config.alphas))
         if rules:
@@ -121,10 +120,6 @@ def reduce(every: pl.DataFrame, scored: pl.Series, selections: pl.DataFrame | No
         curves=np.array(curves).reshape(len(heads), *shape),
         reweighted=np.array(weights).reshape(len(heads), len(REWEIGHTED), len(what.config.alphas)),
     )
-
-
-def _speedups(samples: Samples) -> np.ndarray:
-    return np.where(samples.correct, samples.speedup, 0.0)
 
 
 def together(parts: Sequence[Reduced]) -> Reduced:

@@ -101,6 +101,7 @@ def per_task(samples: pl.DataFrame) -> pl.DataFrame:
             nll_mean=pl.col("nll").mean(),
             nll_std=pl.col("nll").std(),
             mean_tokens=pl.col("n_tokens").mean(),
+            mean_prompt_tokens=pl.col("n_prompt_tokens").mean(),
         )
         .select(*CELL, pl.exclude(CELL))
     )

@@ -2,8 +2,8 @@
 
 import polars as pl
 
-from vegflow.statistics.intervals import DIFFERENCE, SHARE, mean_interval
-from vegflow.statistics.measure import Ours, Study, first_of, of_rollouts, rows_of, search_of
+from vegflow.statistics.intervals import DIFFERENCE, POSITIVE, SHARE, mean_interval
+from vegflow.statistics.measure import NO_COMPARISON, Ours, Study, first_of, of_rollouts, rows_of, search_of
 from vegflow.statistics.paired import task_permutation
 from vegflow.statistics.samples import comparison_set
 from vegflow.statistics.scaling import curve
@@ -36,13 +36,20 @@ def gain(study: Study, k_from: int, k_to: int) -> Ours:
     return Ours(found.value, found.low, found.high, n_tasks=len(set(line.tasks)))
 
 
+INTERVALS = {
+    "fast_1": ("low", "high"),
+    "mean_speedup": ("mean_low", "mean_high"),
+    "geometric_mean_speedup": ("geometric_low", "geometric_high"),
+}
+"""Columns of the strategies table with the ends of their intervals."""
+
+
 def strategy(study: Study, strategy: str, column: str) -> Ours:
     """A column of the strategies table."""
     source, task_set = search_of(study)
     rows = rows_of(study, "strategies", source=source, task_set=task_set, strategy=strategy)
     missing = f"no value of {column} for the strategy {strategy}"
-    ends = ("low", "high") if column == "fast_1" else ("", "")
-    return first_of(rows, column, missing, *ends)
+    return first_of(rows, column, missing, *INTERVALS.get(column, ("", "")))
 
 
 def paired(study: Study, first: str, second: str, metric: str, column: str, tasks: str = "") -> Ours:
@@ -77,7 +84,8 @@ def quartile(study: Study, quartile: int, column: str) -> Ours:
     """A column of the global surprisal quartiles."""
     source, task_set = search_of(study)
     rows = rows_of(study, "quartiles", source=source, task_set=task_set, ranking="global", quartile=quartile)
-    return first_of(rows, column, "fewer than four correct samples")
+    ends = ("speedup_low", "speedup_high") if column == "mean_speedup" else ("", "")
+    return first_of(rows, column, "fewer than four correct samples", *ends)
 
 
 def quartile_halves(study: Study) -> Ours:
@@ -96,8 +104,21 @@ def base(study: Study, column: str) -> Ours:
     rows = rows_of(study, "tasks", source=source)
     if not rows.height:
         return Ours(missing="the study has no sample set")
-    found = mean_interval(rows[column].to_numpy(), rows["task_id"].to_list(), rows["seed"].to_list(), study.how)
+    values = rows[column].cast(pl.Float64).fill_null(float("nan")).to_numpy()
+    bounds = POSITIVE if column == "mean_speedup" else None
+    found = mean_interval(values, rows["task_id"].to_list(), rows["seed"].to_list(), study.how, bounds=bounds)
     return Ours(found.value, found.low, found.high, n_tasks=rows["task_id"].n_unique())
+
+
+def one_sample(study: Study, column: str) -> Ours:
+    """What one sample of each task costs: `rollouts`, `student_tokens`, `teacher_tokens` or `all_tokens`, first seed."""
+    shared = comparison_set(study.facts)[1]
+    rows = _first_seed(study).filter(pl.col("task_id").is_in(shared))
+    if not rows.height:
+        return Ours(missing=NO_COMPARISON)
+    tokens = float((rows["mean_tokens"] + rows["mean_prompt_tokens"]).sum())
+    cost = {"rollouts": float(rows.height), "student_tokens": tokens, "teacher_tokens": 0.0, "all_tokens": tokens}
+    return Ours(cost[column])
 
 
 def oracle_speedup(study: Study, task: str) -> Ours:

@@ -32,8 +32,7 @@ def reweighted(samples: Samples, alphas: Sequence[float]) -> np.ndarray:
         log_w = -np.multiply.outer(np.asarray(alphas) - 1.0, nll)
         w = np.exp(log_w - log_w.max(axis=1, keepdims=True))
     w /= w.sum(axis=1, keepdims=True)
-    speed = np.where(samples.correct, samples.speedup, 0.0)
-    return np.stack([w @ samples.fast_1, w @ samples.correct, w @ speed, 1 / (w * w).sum(axis=1)])
+    return np.stack([w @ samples.fast_1, w @ samples.correct, w @ samples.gain, 1 / (w * w).sum(axis=1)])
 
 
 def sharpening(

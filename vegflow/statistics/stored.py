@@ -49,6 +49,11 @@ class Source:
             ),
         )
 
+    def columns(self) -> list[str]:
+        """Columns that `block` has; no rows are read."""
+        none = [pl.DataFrame(schema=table.collect_schema()) for table in self.scan()]
+        return join_samples(*completed(*none)).columns
+
     def block(self, tasks: Sequence[str] | None) -> pl.DataFrame:
         """Joined samples of some tasks (None: of all), as `join_samples` makes them."""
         rollouts, evaluations = self.scan()
@@ -83,15 +88,10 @@ def analyse_stored(
     rollouts, _ = source.scan()
     n_samples = int(rollouts.select(pl.len()).collect().item())
     blocks: list[list[str] | None] = [None] if n_samples <= most else list(task_blocks(rollouts, most))
-    first = source.block(blocks[0])
-    what = wanted(config, facts, first.columns, n_samples)
+    what = wanted(config, facts, source.columns(), n_samples)
     scored = nll["rollout_id"].unique()
-    if len(blocks) == 1:
-        parts = [reduce(first, scored, selections, what)]
-    else:
-        del first
-        work = [(source, block, scored, _of(selections, block), what) for block in blocks]
-        parts = list(_all(work, min(processes, len(blocks))))
+    work = [(source, block, scored, _of(selections, block), what) for block in blocks]
+    parts = list(_all(work, min(processes, len(blocks))))
     return tabulate(together(parts), what, nll, updates, paper)
 
 

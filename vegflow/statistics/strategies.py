@@ -10,9 +10,18 @@ import polars as pl
 
 from vegflow.config.analysis import StudyFacts
 from vegflow.config.selection import paper_strategies
-from vegflow.statistics.bootstrap import Resampling, base_weights, sd_over_seeds, weighted_mean
-from vegflow.statistics.intervals import DIFFERENCE, SHARE, mean_interval
-from vegflow.statistics.paired import cohens_h, holm, pairs_needed, sign_power, sign_test, task_permutation, wilcoxon
+from vegflow.statistics.bootstrap import Interval, Resampling, base_weights, sd_over_seeds, weighted_mean
+from vegflow.statistics.intervals import DIFFERENCE, POSITIVE, SHARE, mean_interval
+from vegflow.statistics.paired import (
+    cohens_h,
+    holm,
+    pairs_needed,
+    positive_probability,
+    sign_power,
+    sign_test,
+    task_permutation,
+    wilcoxon,
+)
 from vegflow.statistics.samples import task_sets
 
 HIGH_VARIANCE = 1.0
@@ -39,12 +48,19 @@ def strategies(selections: pl.DataFrame, facts: StudyFacts, how: Resampling) -> 
                     "n_valid": valid.height,
                     **mean_interval(own["fast_1"].to_numpy(), tasks, seeds, how, bounds=SHARE).columns("fast_1"),
                     "sd_seeds": sd_over_seeds(own["fast_1"].to_numpy(), seeds),
-                    "mean_speedup": _mean(valid["speedup"].to_numpy(), valid["task_id"].to_list()),
+                    **mean_speedup(valid, how).columns("mean_speedup", "mean_"),
                     **{key: None if value is None else float(np.exp(value)) for key, value in geometric.items()},
                     "extra_evaluations": float(own["extra_evaluations"].mean()),
                 }
             )
     return rows
+
+
+def mean_speedup(valid: pl.DataFrame, how: Resampling) -> Interval:
+    """Mean over tasks of the picks' speedups, with its interval on the logarithm; undefined without a pick."""
+    return mean_interval(
+        valid["speedup"].to_numpy(), valid["task_id"].to_list(), valid["seed"].to_list(), how, bounds=POSITIVE
+    )
 
 
 def paired(selections: pl.DataFrame, facts: StudyFacts, how: Resampling) -> list[dict]:
@@ -108,6 +124,7 @@ def compare(table: pl.DataFrame, how: Resampling, *, share: bool) -> dict:
         "wilcoxon_statistic": signed_rank.statistic if signed_rank else None,
         "wilcoxon_p": signed_rank.p_value if signed_rank else None,
         "permutation_p": task_permutation(d, tasks, how.seed) if len(d) else None,
+        "posterior": positive_probability(d, tasks),
         "cohens_h": cohens_h(_mean(first, tasks) or 0.0, _mean(second, tasks) or 0.0) if share and len(d) else None,
     }
 

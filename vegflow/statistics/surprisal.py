@@ -7,21 +7,22 @@ import numpy as np
 import polars as pl
 
 from vegflow.config.analysis import StudyFacts
-from vegflow.statistics.bootstrap import Resampling
+from vegflow.statistics.bootstrap import Interval, Resampling
 from vegflow.statistics.correlation import (
     Correlation,
     influence,
     partial_influence,
     partial_spearman,
+    ranked,
     spearman,
     within_influence,
     within_spearman,
 )
-from vegflow.statistics.intervals import clustered, correlation_interval
+from vegflow.statistics.intervals import POSITIVE, clustered, correlation_interval, interval
 from vegflow.statistics.samples import task_sets
 
 
-def quartiles(samples: pl.DataFrame, facts: StudyFacts) -> list[dict]:
+def quartiles(samples: pl.DataFrame, facts: StudyFacts, how: Resampling) -> list[dict]:
     """Rows of `QUARTILES`: correct samples cut into four equal groups by surprisal, globally and within each task.
 
     Samples of equal surprisal are ordered by task, seed and index, so that the groups have equal size.
@@ -41,7 +42,7 @@ def quartiles(samples: pl.DataFrame, facts: StudyFacts) -> list[dict]:
                         "quartile": int(number),
                         "n": group.height,
                         "fast_1": float(group["fast_1"].mean()),
-                        "mean_speedup": float(group["speedup"].mean()),
+                        **_mean_speedup(group, how).columns("mean_speedup", "speedup_"),
                         "mean_tokens": float(group["n_tokens"].mean()),
                         "nll_mean": float(group["nll"].mean()),
                         "largest_task_share": float(group["task_id"].value_counts()["count"].max() / group.height),
@@ -50,14 +51,25 @@ def quartiles(samples: pl.DataFrame, facts: StudyFacts) -> list[dict]:
     return sorted(rows, key=lambda row: (row["source"], row["task_set"], row["ranking"], row["quartile"]))
 
 
+def _mean_speedup(group: pl.DataFrame, how: Resampling) -> Interval:
+    """Mean over samples, not tasks, as the paper's; its variance is that of sums over tasks."""
+    speedup = group["speedup"].to_numpy()
+    value = float(speedup.mean())
+    variance, n_tasks = clustered(speedup - value, group["task_id"].to_physical().to_numpy())
+    return interval(value, variance, n_tasks - 1.0, n_tasks, how.confidence, POSITIVE)
+
+
 def correlations(samples: pl.DataFrame, facts: StudyFacts, how: Resampling) -> list[dict]:
     """Rows of `CORRELATIONS`: the paper's length control (section 5.2) and the same within tasks."""
     rows = []
     for source, name, good in _correct(samples, facts):
         logprob, speedup, length = (
-            -good["nll"].to_numpy(),
-            good["speedup"].to_numpy(),
-            good["n_tokens"].to_numpy().astype(float),
+            ranked(values)
+            for values in (
+                -good["nll"].to_numpy(),
+                good["speedup"].to_numpy(),
+                good["n_tokens"].to_numpy().astype(float),
+            )
         )
         tasks = good["task_id"].to_physical().to_numpy()
         within = within_influence(logprob, speedup, tasks)

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from vegflow.statistics.bootstrap import Resampling
-from vegflow.statistics.intervals import SHARE, mean_interval
+from vegflow.statistics.intervals import POSITIVE, SHARE, mean_interval
 
 Rule = Callable[[np.ndarray], int]
 
@@ -77,14 +77,15 @@ def _means(cells: pl.DataFrame, how: Resampling) -> dict[str, Any]:
 
     def mean(column: str) -> Any:
         values = cells[column].cast(pl.Float64).fill_null(float("nan")).to_numpy()
-        return mean_interval(values, names, seeds, how, crossed=True, bounds=SHARE if "fast" in column else None)
+        bounds = SHARE if "fast" in column else POSITIVE if column == "mean_speedup" else None
+        return mean_interval(values, names, seeds, how, crossed=True, bounds=bounds)
 
     return {
         **mean("fast_1").columns("fast_1"),
         **mean("any_fast_1").columns("any_fast_1", "any_"),
         "fast": mean("fast").value,
         "correct": mean("correct").value,
-        "mean_speedup": mean("mean_speedup").value,
+        **mean("mean_speedup").columns("mean_speedup", "speedup_"),
         "nll_mean": mean("nll_mean").value,
         "distinct_candidates": mean("distinct_candidates").value,
     }

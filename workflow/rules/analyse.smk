@@ -43,6 +43,7 @@ rule analyse:
         f"{LOGS}/analyse.log",
     benchmark:
         f"{BENCHMARKS}/analyse.jsonl"
+    threads: 2
     resources:
         mem_mb=4000,
         runtime=60,
@@ -54,4 +55,4 @@ rule analyse:
     shell:
         "python -m vegflow.warm analyse --options {params.options:q} --rollouts {input.rollouts} --evaluations {input.evaluations}"
         " --nll {input.nll} --updates {input.updates} --selections {input.selections} --paper {input.paper}"
-        " --outputs {output} > {log} 2>&1"
+        " --outputs {output} --threads {threads} > {log} 2>&1"
