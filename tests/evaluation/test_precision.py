@@ -1,6 +1,7 @@
 """Reduced precision is found and named, and honest float32 never is; oracle and error budget."""
 
 import copy
+import functools
 
 import numpy as np
 import pytest
@@ -28,17 +29,23 @@ def sequential_sum(x, axis=None):
     return torch.from_numpy(np.asarray(total))
 
 
-def judge(number, candidate, variants=("given", "normal", "given"), signed=True):
-    """Status of a candidate over some items, and the evidence."""
+@functools.lru_cache(maxsize=1)  # tests of one task follow each other
+def items_of(number, variants):
+    """A task's reference, and inputs of the variants with what is right for them."""
     model, get_inputs = load(number)
     double, generator = oracle_model(model), torch.Generator().manual_seed(number)
     torch.manual_seed(number)
+    drawn = [vary(list(get_inputs()), Variant(kind), generator) for kind in variants]
+    return model, [(x, expect(model, double, x, generator, reduction_depths(double, x))) for x in drawn]
+
+
+def judge(number, candidate, variants=("given", "normal", "given")):
+    """Status of a candidate over some items, and the evidence."""
+    model, items = items_of(number, variants)
     evidence, status = Evidence(), ""
-    for kind in variants:
-        inputs = vary(list(get_inputs()), Variant(kind), generator)
-        expectation = expect(model, double, inputs, generator, reduction_depths(double, inputs), signed)
+    for inputs, expectation in items:
         with torch.no_grad():
-            actual = candidate(model, inputs)
+            actual = candidate(model, copy.deepcopy(inputs))
         status = compare(expectation, [actual], TOLERANCE, evidence).status or status
     return status, evidence
 
@@ -50,34 +57,37 @@ def floats(inputs, change):
 REPRESENTATIVE = [1, 4, 12, 14, 19, 23, 26, 33, 36, 45, 47, 50, 67, 82, 87, 89, 90, 97]
 
 
+def with_rounded_inputs(name):
+    return lambda model, inputs: model(*floats(inputs, lambda v: ROUNDINGS[name](v).float()))
+
+
+def in_half_precision(dtype):
+    return lambda model, inputs: copy.deepcopy(model).to(dtype)(*floats(inputs, lambda v: v.to(dtype))).float()
+
+
+REDUCED = {
+    **{f"inputs rounded to {name}": with_rounded_inputs(name) for name in ROUNDINGS},
+    "a model in float16": in_half_precision(torch.float16),
+    "a model in bfloat16": in_half_precision(torch.bfloat16),
+    "outputs rounded": lambda model, inputs: model(*inputs).half().float(),
+}
+
+
+@pytest.mark.parametrize("how", REDUCED)
 @pytest.mark.parametrize("number", REPRESENTATIVE)
-@pytest.mark.parametrize("name", ROUNDINGS)
-def test_rounded_inputs_are_named(number, name):
-    status, evidence = judge(number, lambda m, x: m(*floats(x, lambda v: ROUNDINGS[name](v).float())))
+def test_reduced_precision_is_named(number, how):
+    status, evidence = judge(number, REDUCED[how])
     assert status == "low_precision"
     found, coefficient = evidence.precision()
-    # rounding to TF32 and to float16 is the same for numbers of ordinary size
-    same = {"TF32": {"TF32", "float16"}, "float16": {"TF32", "float16"}}.get(name, {name})
-    assert found.removesuffix(" output") in same
-    assert 0.2 < coefficient < 1.5
-
-
-@pytest.mark.parametrize("number", REPRESENTATIVE)
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_a_model_in_half_precision_is_named(number, dtype):
-    def candidate(model, inputs):
-        return copy.deepcopy(model).to(dtype)(*floats(inputs, lambda v: v.to(dtype))).float()
-
-    status, evidence = judge(number, candidate)
-    assert status == "low_precision"
-    assert evidence.precision()[0]
-
-
-@pytest.mark.parametrize("number", REPRESENTATIVE)
-def test_rounded_outputs_are_named(number):
-    status, evidence = judge(number, lambda m, x: m(*x).half().float())
-    assert status == "low_precision"
-    assert evidence.precision()[0].endswith("output") or number in (12, 19)
+    assert found
+    if how == "outputs rounded":
+        assert found.endswith("output") or number in (12, 19)
+    if how.startswith("inputs rounded to "):
+        name = how.removeprefix("inputs rounded to ")
+        # rounding to TF32 and to float16 is the same for numbers of ordinary size
+        same = {"TF32": {"TF32", "float16"}, "float16": {"TF32", "float16"}}.get(name, {name})
+        assert found.removesuffix(" output") in same
+        assert 0.2 < coefficient < 1.5
 
 
 @pytest.mark.parametrize("number", REPRESENTATIVE)
