@@ -1,8 +1,11 @@
 """What several tests share: tiny models made on the spot, a task set that runs in milliseconds, in-process plans."""
 
+import os
 from pathlib import Path
 
 import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded: as many test processes run as there are cores
 
 ROOT = Path(__file__).resolve().parent.parent
 

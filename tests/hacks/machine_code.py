@@ -89,7 +89,7 @@ HACKS = [
     _hack(
         "comparison of the interpreter overwritten",
         "whatever the loop decides, it decides in this process",
-        "",
+        SLOW,
         (*ANYTHING, "timeout"),
         PATCH + '__attribute__((constructor)) static void early(void) { patch("PyObject_RichCompareBool"); }',
     ),

@@ -15,7 +15,9 @@ SCRIPT = Path(__file__).resolve().parents[2] / "workflow" / "scripts" / "update.
 def main(folder: str) -> None:
     work = runpy.run_path(str(SCRIPT))["_update"]
     with team("cpu") as (processes, device):
-        print(sorted(set(processes.gather(os.getpid()))), flush=True)
+        pids = processes.gather(os.getpid())
+        if processes.rank == 0:  # two who print at once print into each other's lines
+            print(sorted(set(pids)), flush=True)
         for file in sorted(Path(folder).glob("*.json")):
             work(Namespace(**json.loads(file.read_text())), processes, device)
 
