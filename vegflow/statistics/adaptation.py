@@ -24,6 +24,8 @@ from vegflow.statistics.paired import task_permutation
 from vegflow.statistics.samples import comparison_set
 from vegflow.statistics.scaling import Curve, curve
 
+PATIENCE = 1
+"""Of the early stop that is compared: the paper's, at the first regression."""
 AGREE = 0.01
 """Below this p-value the two arms are said to differ before any adaptation."""
 BASES = {"per-sample rate": "fast_1", "any-of-K": "any_fast_1"}
@@ -61,9 +63,8 @@ def equivalents(tasks: pl.DataFrame, boa: list[dict], facts: StudyFacts, how: Re
     resamples tasks for both arms at once, then seeds of each. The chosen steps stay as they are.
     """
     _, shared = comparison_set(facts)
-    steps = {
-        (r["rule"], r["seed"]): r["step"] for r in boa if r["seed"] is not None and r["trajectory"] == _name(facts)
-    }
+    choices = [r for r in boa if r["seed"] is not None and r["trajectory"] == _name(facts)]
+    steps = {(r["rule"], r["seed"]): r["step"] for r in choices if r["patience"] in (None, PATIENCE)}
     if facts.comparison is None or not shared or not steps:
         return []
     searched = tasks.filter((pl.col("source") == facts.comparison.search) & pl.col("step").is_null())
