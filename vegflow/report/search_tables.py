@@ -153,7 +153,7 @@ def correlations(tables: Frames, facts: StudyFacts) -> View:
     ]  # fmt: skip
     return View(
         "correlations", "Surprisal, length and speedup of the correct samples",
-        "Spearman's rho; intervals resample tasks. The p-values take samples as independent, as the paper does, except "
+        "Spearman's rho; intervals are over tasks. The p-values take samples as independent, as the paper does, except "
         "within tasks, where they permute inside each task.",
         ["sample set", "tasks", "of", "samples", "rho", "paper", "p"], rows, 3,
     )  # fmt: skip
