@@ -33,6 +33,7 @@ from vegflow.evaluation.timing import combine, enough, measure
 from vegflow.evaluation.verdict import Fault, Verdict
 from vegflow.evaluation.worker import Worker
 from vegflow.tasks.task import Task
+from vegflow.threads import one_thread
 
 INLINE_S = 600.0
 """Seconds more for a build of `load_inline`, which compiles torch's headers."""
@@ -75,7 +76,7 @@ def evaluate_candidates(
     if waiting:
         run.report(f"isolation: {_isolation(device, config.isolation == 'strict')}")
         run.report(f"ceilings: {run.gate.source}")
-    with _one_thread():
+    with one_thread():  # those of a pool spin between calls, on the core where workers are timed
         for batch in waiting.values():
             task = tasks[next(iter(batch.values())).task_id]
             verdicts |= run.judge_task(task, batch, kept)
@@ -83,17 +84,6 @@ def evaluate_candidates(
         c: Verdict("parse_error", c.reason or "no program", device=identity) for c in candidates if c.program is None
     }
     return [nothing.get(c) or verdicts[key] for c, key in zip(candidates, keys, strict=True)]
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """Have the judge compare with one thread: those of a pool spin between calls, on the core where workers are timed."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def isolation_report(device: str = "auto") -> dict[str, str]:

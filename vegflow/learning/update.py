@@ -7,8 +7,8 @@ Rollouts whose evaluation broke (`evaluator_error`) teach nothing.
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
@@ -28,6 +28,7 @@ from vegflow.learning.parallel import ALONE, Team
 from vegflow.learning.rewards import reward_of
 from vegflow.learning.teacher import Lectures, lectures
 from vegflow.models.packing import Pass, passes, score, token_scores
+from vegflow.threads import one_thread
 
 Row = Mapping[str, Any]
 STEP_TASKS, STEP_ROLLOUTS = 3, 4
@@ -121,18 +122,8 @@ def update(
     be learnt and `on_collapse` says stop (the policy is as it was), or if the step went further than `kl_limit`.
     """
     on_cpu = all(parameter.device.type == "cpu" for parameter in learner.parameters)
-    with _one_thread() if on_cpu else nullcontext():
+    with one_thread() if on_cpu else nullcontext():
         return _update(learner, batch, teachers, team)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _update(
