@@ -66,7 +66,8 @@ class JobOptions:
 
     def rescore(self, policy: str) -> str:
         """Parameters of a rescoring job, as canonical JSON."""
-        return _json(policy=policy, model=self._model())
+        engine = self.config.sampling.model_dump(include={"engine", "url"})
+        return _json(policy=policy, model=self._model(), engine=engine)
 
     def select(self) -> str:
         """Parameters of selection, as canonical JSON."""

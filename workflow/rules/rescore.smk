@@ -23,6 +23,7 @@ rule rescore:
     params:
         options=lambda wildcards: options.rescore(wildcards.policy),
         code=code_digest("workflow/scripts/rescore.py"),
+        engine=code_digest(engine_source(study.config.sampling.engine)),
         versions=versions("torch", "transformers", "peft"),
     shell:
         "python -m vegflow.warm rescore --options {params.options:q} --adapter '{input.adapter}' --rollouts {input.rollouts}"

@@ -26,6 +26,7 @@ rule sample:
     params:
         options=lambda wildcards: options.sample(wildcards.cell),
         code=code_digest("workflow/scripts/sample.py"),
+        engine=code_digest(engine_source(study.config.sampling.engine)),
         versions=versions("torch", "transformers", "peft"),
     shell:
         "python -m vegflow.warm sample --options {params.options:q} --adapter '{input.adapter}' --template {input.template}"
