@@ -1,7 +1,7 @@
 """The engine `transformers`: a model in this process, its adapters, drawing and scoring.
 
-Knows which way of drawing a model can take; logits and attention are `vegflow.sampling.cached` and
-`vegflow.models.packing`.
+Knows which way of drawing a model can take: `vegflow.sampling.refill`, or `vegflow.sampling.cached` for any family; logits
+and attention are left to them and to `vegflow.models.packing`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,9 +14,11 @@ from torch import nn
 from vegflow.config.sampling import SamplingConfig
 from vegflow.models.load import load_model, load_tokenizer, stop_tokens, with_adapter
 from vegflow.models.packing import score
+from vegflow.models.shared import knows
 from vegflow.randomness import stream
 from vegflow.sampling.cached import draw
 from vegflow.sampling.protocol import Completion, Request
+from vegflow.sampling.refill import Refill
 from vegflow.sampling.stopping import Stopping
 
 
@@ -36,8 +38,11 @@ class TransformersEngine:
         self.model = self.base if adapter is None else with_adapter(self.base, adapter).eval()
 
     def draw(self, requests: Sequence[Request], config: SamplingConfig) -> Iterator[tuple[int, tuple[Completion, ...]]]:
-        """Requests in their order, see `protocol.Engine`."""
+        """See `protocol.Engine`; families that `models.shared` does not know are drawn one request after the other."""
         stopping = Stopping(self.tokenizer, self.stop, config.stop)
+        if knows(self.model):
+            yield from Refill(self.model, requests, config, stopping).run()
+            return
         for number, request in enumerate(requests):
             drawn: list[Completion] = []
             for start in range(0, len(request.keys), config.batch_size):
