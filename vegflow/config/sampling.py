@@ -51,6 +51,11 @@ class SamplingConfig(Block):
             raise ValueError("engine `server` needs url, the address of the running server")
         if self.url and self.engine != "server":
             raise ValueError(f"url is for the engine `server`, and the engine is {self.engine}")
+        if self.engine == "server" and self.filters and self.temperature != 1:
+            raise ValueError(
+                f"the engine `server` with {self.filters[0]} needs temperature: 1: a server tells the log-probability at "
+                "another temperature only among the tokens left to draw from; take the engine vllm or transformers"
+            )
         if "" in self.stop:
             raise ValueError("stop: an empty text would end every completion at once")
         return self
