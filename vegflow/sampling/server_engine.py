@@ -20,8 +20,8 @@ from vegflow.sampling.protocol import Completion, Key, Request
 from vegflow.sampling.server_client import Client, Refused
 from vegflow.sampling.stopping import Stopping
 
-HOT = 1e6
-"""A temperature at which all tokens are equally likely; tells whether log-probabilities are those of the temperature."""
+HOT = 2.0
+"""The highest temperature that a server takes, to see whether its log-probabilities are those of the temperature."""
 
 
 class ServerEngine:
@@ -156,12 +156,15 @@ class ServerEngine:
     def _must_temper(self, prompt: Sequence[int]) -> None:
         """Raise ConfigError unless log-probabilities are those at the sampling temperature.
 
-        At a temperature of a million the likeliest five tokens have the same one; at temperature 1 they do not.
+        The distance between the likeliest and the fifth token is then half as large at temperature 2 as at 1, else as large.
         """
         if self._tempers is None:
-            said = self._choice(prompt, max_tokens=1, temperature=HOT, logprobs=5, seed=0)
-            likeliest = sorted(said["logprobs"]["top_logprobs"][0].values())[-5:]
-            self._tempers = likeliest[-1] - likeliest[0] < 1e-3
+            spread = {}
+            for temperature in (1.0, HOT):
+                said = self._choice(prompt, max_tokens=1, temperature=temperature, logprobs=5, seed=0)
+                likeliest = sorted(said["logprobs"]["top_logprobs"][0].values())[-5:]
+                spread[temperature] = likeliest[-1] - likeliest[0]
+            self._tempers = spread[HOT] <= 0.75 * spread[1.0]
         if not self._tempers:
             raise ConfigError(
                 f"the server at {self.client.url} returns log-probabilities at temperature 1 alone; start it with "
@@ -175,6 +178,11 @@ def served(client: Client) -> dict[str, dict[str, Any]]:
     if not isinstance(answer, dict) or "data" not in answer:
         raise ConfigError(f"what answers at {client.url} is no OpenAI-compatible server; sampling.url ends in /v1")
     return {entry["id"]: entry for entry in answer["data"]}
+
+
+def _models(offers: Mapping[str, Mapping[str, Any]]) -> str:
+    """Names of the base models among what a server offers; adapters have a parent."""
+    return ", ".join(sorted(name for name, entry in offers.items() if not entry.get("parent"))) or "no model"
 
 
 def load(options: Mapping[str, Any], sampling: SamplingConfig, device: str) -> ServerEngine:
@@ -191,7 +199,7 @@ def load(options: Mapping[str, Any], sampling: SamplingConfig, device: str) -> S
     client.retries = settings.retries
     if name not in offers:
         raise ConfigError(
-            f"the server at {client.url} has {', '.join(sorted(offers)) or 'no model'} and not {name}; start it with that "
+            f"the server at {client.url} has {_models(offers)} and not {name}; start it with that "
             "model, or say in the model's file what it is called there (server.model)"
         )
     most = offers[name].get("max_model_len")
