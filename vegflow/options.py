@@ -16,6 +16,8 @@ from vegflow.plan import Study
 from vegflow.tasks.catalogue import builtin_tasks, task_operations
 
 REPORTED_VERSIONS = ("vegflow", "torch", "transformers", "peft", "snakemake")
+MODEL_OPTIONS = ("device_map", "stop_tokens", "memory_gb", "vllm")
+"""Keys of a model's file that jobs are told if they are set."""
 TRAJECTORY_FACTS = ("seeds", "steps", "group_size", "start", "objective", "learning_rate")
 
 
@@ -90,8 +92,9 @@ class JobOptions:
     def _model(self) -> dict[str, Any]:
         """How the base model is loaded and spoken to."""
         keep = ("revision", "dtype", "prompt", "lora_targets")
-        spread = {"device_map": self.model.device_map} if self.model.device_map else {}
-        return {"location": self.study.model_location, **{key: getattr(self.model, key) for key in keep}, **spread}
+        given = {key: value for key in MODEL_OPTIONS if (value := getattr(self.model, key))}
+        place = {"location": self.study.model_location, "name": Path(self.config.model).stem}
+        return place | {key: getattr(self.model, key) for key in keep} | given
 
     def _tasks(self, tasks: tuple[str, ...]) -> dict[str, Any]:
         """Where the tasks come from, and the revision of each: another reference is other work."""

@@ -17,8 +17,8 @@ class SamplingConfig(Block):
     the OpenAI-compatible interface of vLLM."""
     url: str | None = None
     """Address of the running server, such as `http://localhost:8000/v1`; for the engine `server` alone."""
-    prompt: Literal["auto", "compact", "chat"] = "auto"
-    """Prompt template; `auto` takes the one the model's own file names."""
+    prompt: str = "auto"
+    """Prompt template, a file of `resources/prompts/` without `.yaml`; `auto` takes the one the model's own file names."""
     scaffold: Literal["body", "full"] = "body"
     """`body`: the model writes the body of `ModelNew.forward`; `full`: all of `ModelNew`."""
     temperature: float = Field(0.25, gt=0)

@@ -25,11 +25,11 @@ from vegflow.sampling.stopping import Stopping
 class TransformersEngine:
     """A causal language model of Hugging Face's, with its tokenizer (for stop texts alone)."""
 
-    def __init__(self, model: nn.Module, tokenizer: Any, stop: frozenset[int] | None = None) -> None:
+    def __init__(self, model: nn.Module, tokenizer: Any, stop: frozenset[int]) -> None:
         self.base = model.requires_grad_(False).eval()
         self.model = self.base
         self.tokenizer = tokenizer
-        self.stop = frozenset(stop_tokens(tokenizer, model)) if stop is None else stop
+        self.stop = stop
 
     def use(self, adapter: str | Path | None) -> None:
         """Take this adapter from now on; the base model's weights are neither copied nor changed."""
@@ -68,4 +68,5 @@ class TransformersEngine:
 
 def load(options: Mapping[str, Any], sampling: SamplingConfig, device: str) -> TransformersEngine:
     """The engine with the base model of `options`."""
-    return TransformersEngine(load_model(dict(options), device), load_tokenizer(dict(options)))
+    tokenizer = load_tokenizer(options)
+    return TransformersEngine(load_model(options, device), tokenizer, stop_tokens(options, tokenizer))

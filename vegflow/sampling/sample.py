@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from vegflow.artifacts.io import digest
-from vegflow.candidates.prompt import prompt_ids
+from vegflow.candidates.prompt import prompt_ids, stop_texts
 from vegflow.config.sampling import SamplingConfig
 from vegflow.sampling.protocol import Completion, Engine, Request
 from vegflow.sampling.stopping import cut
@@ -28,6 +28,7 @@ def sample(
     `cell` says what they are for (source, seed, step) and who writes them (policy). Rollout `index` of a task is the
     same whichever file it is drawn for: its random stream is named by source, seed, step, task and index.
     """
+    config = config.model_copy(update={"stop": (*config.stop, *stop_texts(dict(template)))})
     indices = range(cell["first"], cell["first"] + cell["count"])
     requests = [
         Request(
