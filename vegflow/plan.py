@@ -229,6 +229,11 @@ class Study:
     # ---- what the rules ask ------------------------------------------------------------------------------------
 
     @property
+    def sampling_gpus(self) -> int:
+        """GPUs for a job that samples or scores: a running server has its own."""
+        return 0 if self.config.sampling.engine == "server" else self.model.gpus
+
+    @property
     def model_files(self) -> list[str]:
         """Files of the base model that jobs depend on; none for one on the hub, pinned by its revision."""
         if self.model.path:

@@ -164,7 +164,9 @@ def test_completions_of_equal_tokens_are_scored_once_and_in_order(engine, folder
 
 @needs_vllm
 def test_a_server_with_another_model_is_a_sentence(folder, url):
-    with pytest.raises(ConfigError, match=rf"has {NAME} and not other; start it with that model, or say .*server.model"):
+    with pytest.raises(
+        ConfigError, match=rf"has {NAME} and not other; start it with that model, or say .*server.model"
+    ):
         load(options(folder, model="other"), config(url), "cpu")
 
 

@@ -1,12 +1,13 @@
 """What a base model is: the files `resources/models/*.yaml`."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import yaml
 from pydantic import Field, ValidationError, field_validator
 
 from vegflow.config.block import Block
+from vegflow.config.engines import ServerConfig, VllmConfig
 from vegflow.config.errors import sentences
 from vegflow.errors import ConfigError
 
@@ -68,8 +69,8 @@ class ModelConfig(Block):
     """Spread a model that one GPU cannot hold over all that the job sees (accelerate's names); needs accelerate."""
     lora_targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
     """Modules that get an adapter; never the output head, whose adapters engines ignore when scoring."""
-    vllm: dict[str, Any] = Field({})
-    """Settings of the engine `vllm` for this model: keyword arguments of `vllm.LLM`, such as `max_model_len`."""
+    vllm: VllmConfig | None = None
+    server: ServerConfig | None = None
 
     @field_validator("lora_targets")
     @classmethod

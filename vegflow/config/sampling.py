@@ -51,6 +51,8 @@ class SamplingConfig(Block):
             raise ValueError("engine `server` needs url, the address of the running server")
         if self.url and self.engine != "server":
             raise ValueError(f"url is for the engine `server`, and the engine is {self.engine}")
+        if self.engine in ("vllm", "server") and not 0.01 <= self.temperature <= 2:
+            raise ValueError(f"temperature: the engine `{self.engine}` takes 0.01 to 2; take the engine transformers")
         if self.engine == "server" and self.filters and self.temperature != 1:
             raise ValueError(
                 f"the engine `server` with {self.filters[0]} needs temperature: 1: a server tells the log-probability at "

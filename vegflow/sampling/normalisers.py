@@ -6,7 +6,6 @@ a = log sum exp(z - m) and b = log sum exp((z - m) / T), from which follows log 
 whole distribution and exact up to rounding in float32. Imported by vLLM's workers, by name.
 """
 
-from collections.abc import Iterable
 from typing import Any
 
 import torch

@@ -1,4 +1,4 @@
-"""What the engines outside of our own program need to know: an adapter's shape, which tokens end a completion, limits.
+"""What the engines outside of our own program need to know: an adapter's shape, seeds, limits.
 
 Knows PEFT's files and token ids; vLLM and its server are `vegflow.sampling.vllm_engine` and `server_engine`.
 """
@@ -7,13 +7,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from vegflow.artifacts.io import digest, file_digest
 from vegflow.config.learning import head_problem
 from vegflow.errors import ConfigError, VegflowError
-from vegflow.models.load import ADAPTER, ADAPTER_CONFIG, stop_tokens
+from vegflow.models.load import ADAPTER, ADAPTER_CONFIG
 from vegflow.sampling.protocol import Key
 from vegflow.sampling.stopping import Stopping
 
@@ -77,19 +76,6 @@ def adapter_problem(said: Mapping[str, Any]) -> str | None:
     if said["r"] > RANKS[-1]:
         return f"its rank is {said['r']} and vLLM takes at most {RANKS[-1]}"
     return None
-
-
-def stop_ids(options: Mapping[str, Any], tokenizer: Any) -> frozenset[int]:
-    """Tokens that end a completion, the same that the engine `transformers` reads off a loaded model."""
-    from transformers import AutoConfig, GenerationConfig
-
-    place = {"pretrained_model_name": options["location"], "revision": options["revision"]}
-    try:
-        generation = GenerationConfig.from_pretrained(**place)
-    except OSError:
-        config = AutoConfig.from_pretrained(options["location"], revision=options["revision"])
-        generation = GenerationConfig.from_model_config(config)
-    return frozenset(stop_tokens(tokenizer, SimpleNamespace(generation_config=generation)))
 
 
 def seed_of(key: Key) -> int:

@@ -17,7 +17,7 @@ PAUSE_S = 0.5
 """Before the second try; twice as long before each further one."""
 
 
-class Refused(VegflowError):
+class RefusedError(VegflowError):
     """The server answered that it will not; `status` is HTTP's."""
 
     def __init__(self, message: str, status: int) -> None:
@@ -35,7 +35,7 @@ class Client:
     def ask(self, path: str, body: Mapping[str, Any] | None = None, retries: int | None = None) -> Any:
         """The decoded answer to GET, or to POST of a body.
 
-        Raises Refused with the server's own words, or VegflowError if it cannot be reached or does not speak JSON; a broken
+        Raises RefusedError with the server's own words, or VegflowError if it cannot be reached or does not speak JSON; a broken
         connection and a busy server are tried again.
         """
         left = self.retries if retries is None else retries
@@ -50,14 +50,16 @@ class Client:
                 break
             except urllib.error.HTTPError as error:
                 if error.code not in BUSY or number == left:
-                    raise Refused(self._refusal(path, error), error.code) from error
+                    raise RefusedError(self._refusal(path, error), error.code) from error
             except (urllib.error.URLError, OSError) as error:
                 if number == left:
                     raise VegflowError(self._absence(error)) from error
         try:
             return json.loads(text) if text[:1] in ("{", "[") else text
         except ValueError as error:
-            raise VegflowError(f"the server at {self.url} answered {path} with what is not JSON: {text[:80]}") from error
+            raise VegflowError(
+                f"the server at {self.url} answered {path} with what is not JSON: {text[:80]}"
+            ) from error
 
     def _absence(self, error: Exception) -> str:
         reason = getattr(error, "reason", error)
@@ -77,5 +79,7 @@ class Client:
         except ValueError:
             said = text
         if error.code == 401:
-            said = f"{said}; name the environment variable that holds its API key in the model's file, server.key_variable"
+            said = (
+                f"{said}; name the environment variable that holds its API key in the model's file, server.key_variable"
+            )
         return f"the server at {self.url} refused {path} ({error.code}): {str(said).strip()[:400]}"

@@ -14,12 +14,14 @@ from typing import Any, Self
 from vegflow.config.engines import ServerConfig
 from vegflow.config.sampling import SamplingConfig
 from vegflow.errors import ConfigError, VegflowError
-from vegflow.models.load import load_tokenizer
-from vegflow.sampling.outside import Adapter, check_lengths, cut_at_stop_text, read_adapter, seed_of, stop_ids
+from vegflow.models.load import load_tokenizer, stop_tokens
+from vegflow.sampling.outside import Adapter, check_lengths, cut_at_stop_text, read_adapter, seed_of
 from vegflow.sampling.protocol import Completion, Key, Request
-from vegflow.sampling.server_client import Client, Refused
+from vegflow.sampling.server_client import Client, RefusedError
 from vegflow.sampling.stopping import Stopping
 
+SERVER = "VEGFLOW_SERVER"
+"""Environment variable: the server's address where it is not that of the study, which stays what it was."""
 HOT = 2.0
 """The highest temperature that a server takes, to see whether its log-probabilities are those of the temperature."""
 
@@ -27,7 +29,9 @@ HOT = 2.0
 class ServerEngine:
     """A model that a server holds, under the name that the server has for it."""
 
-    def __init__(self, client: Client, model: str, most: int, tokenizer: Any, stop: frozenset[int], places: int) -> None:
+    def __init__(
+        self, client: Client, model: str, most: int, tokenizer: Any, stop: frozenset[int], places: int
+    ) -> None:
         self.client, self.base, self.most = client, model, most
         self.tokenizer, self.stop, self.places = tokenizer, stop, places
         self.model = model
@@ -95,7 +99,7 @@ class ServerEngine:
         """Have the server load an adapter; another job may have done so by now."""
         try:
             self.client.ask("/load_lora_adapter", {"lora_name": adapter.name, "lora_path": str(adapter.folder)})
-        except Refused as error:
+        except RefusedError as error:
             if adapter.name in served(self.client):
                 return
             if not str(error).endswith("Not Found"):
@@ -190,11 +194,11 @@ def load(options: Mapping[str, Any], sampling: SamplingConfig, device: str) -> S
 
     Raises ConfigError or VegflowError, in a sentence, if the server is absent, wants a key or has another model.
     """
-    settings = ServerConfig(**options.get("server", {}))
+    settings = ServerConfig(**(options.get("server") or {}))
     key = settings.key_variable and os.environ.get(settings.key_variable)
     if settings.key_variable and not key:
         raise ConfigError(f"server.key_variable: the environment variable {settings.key_variable} is not set")
-    client = Client(sampling.url, key, settings.timeout_s, retries=0)
+    client = Client(os.environ.get(SERVER) or sampling.url, key, settings.timeout_s, retries=0)
     name, offers = settings.model or options["location"], served(client)
     client.retries = settings.retries
     if name not in offers:
@@ -205,5 +209,5 @@ def load(options: Mapping[str, Any], sampling: SamplingConfig, device: str) -> S
     most = offers[name].get("max_model_len")
     if most is None:
         raise ConfigError(f"the server at {client.url} does not say its max_model_len; it must be vLLM's")
-    tokenizer = load_tokenizer(dict(options))
-    return ServerEngine(client, name, most, tokenizer, stop_ids(options, tokenizer), sampling.batch_size)
+    tokenizer = load_tokenizer(options)
+    return ServerEngine(client, name, most, tokenizer, stop_tokens(options, tokenizer), sampling.batch_size)

