@@ -113,6 +113,15 @@ class VerificationConfig(Block):
     """Interleaved repeats of really running every pipeline; 0 replays stored outcomes alone."""
     workers: int = Field(1, ge=1)
     """Processes side by side in a run."""
+    test_s: float = Field(1.0, gt=0)
+    """CPU seconds that one test of a function may take, in the full suite as in a filter (wall seconds: ten times that)."""
+    memory_mb: int = Field(512, ge=32)
+    """Memory that a function may take beyond what its process had, MB."""
+    timeouts: Literal["prune", "keep"] = "prune"
+    """What a filter does with a candidate that it had to cut off: drop it, or let it pass as the paper does."""
+    test_order: Literal["written", "learned", "cheapest"] = "written"
+    """Order in which tests are tried: as written; those first that most often and most cheaply find a fault, learned from
+    the outcomes of the other half of a task's candidates; or the quickest first, learned in the same way."""
     seed: int = Field(0, ge=0)
     """Seed of the random ranker and of the order of runs."""
 
