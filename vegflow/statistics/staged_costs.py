@@ -1,0 +1,80 @@
+"""What each stage costs on each candidate, as arrays: from stages measured by themselves, else from the checks' own times.
+
+Knows stored measurements; which candidates reach a stage comes from replays.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from vegflow.config.verification import FULL, RANKERS, Stage
+from vegflow.verification.replay import TEST, TaskPool, tests_of
+
+FIRST_CHECK = {"syntax": "syntax", "lint": "lint", "import": "import"}
+"""Filters that are one check of the outcome matrix."""
+
+
+@dataclass(frozen=True)
+class StageCost:
+    """Of a stage, in seconds of wall time."""
+
+    fixed: float
+    """Once a run."""
+    task: np.ndarray
+    """Once for each task that reaches it [T]."""
+    own: tuple[np.ndarray, ...]
+    """For each candidate that it runs, by task: T arrays [n]."""
+    measured: bool
+    """By running the stage; else the sum of the checks' times, without process starts."""
+
+
+class Costs:
+    """Costs of stages on a pool; the same for a ranker whatever it keeps, and for the full suite wherever it stops."""
+
+    def __init__(self, pools: Sequence[TaskPool], stage_costs: Sequence[Mapping[str, Any]]) -> None:
+        self.pools = pools
+        self._rows: dict[str, dict[tuple[str, str], float]] = {}
+        for row in stage_costs:
+            self._rows.setdefault(row["stage"], {})[row["task_id"], row["completion_sha256"]] = row["wall_s"]
+        self._known: dict[str, StageCost] = {}
+
+    def of(self, stage: Stage) -> StageCost:
+        """Cost of a stage."""
+        name = stage.name if stage.name in RANKERS or stage.name == FULL else stage.text
+        if name not in self._known:
+            rows = self._rows.get(stage.text, self._rows.get(name))
+            self._known[name] = self._from_checks(stage) if rows is None else self._from_rows(rows)
+        return self._known[name]
+
+    def measured(self, stages: Sequence[Stage]) -> bool:
+        """Whether every stage was measured by running it."""
+        return all(self.of(stage).measured for stage in stages)
+
+    def _from_rows(self, rows: Mapping[tuple[str, str], float]) -> StageCost:
+        own = tuple(np.array([rows.get((pool.task_id, name), 0.0) for name in pool.names]) for pool in self.pools)
+        task = np.array([rows.get((pool.task_id, ""), 0.0) for pool in self.pools])
+        return StageCost(rows.get(("", ""), 0.0), task, own, True)
+
+    def _from_checks(self, stage: Stage) -> StageCost:
+        own = tuple(
+            np.array([_seconds(stage, outcomes, order) for outcomes, order in zip(p.outcomes, p.orders, strict=True)])
+            for p in self.pools
+        )
+        return StageCost(0.0, np.zeros(len(self.pools)), own, False)
+
+
+def _seconds(stage: Stage, outcomes: Mapping[str, tuple[str, float]], order: Sequence[int]) -> float:
+    """Wall time of a stage's checks of one candidate, up to the first test that it fails."""
+    if stage.name in RANKERS:
+        return 0.0
+    if stage.name in FIRST_CHECK:
+        return outcomes.get(FIRST_CHECK[stage.name], ("", 0.0))[1]
+    total, most = 0.0, tests_of(stage) or len(order)
+    for number in order[:most]:
+        outcome, wall = outcomes.get(f"{TEST}{number}", ("", 0.0))
+        total += wall
+        if outcome != "pass":
+            break
+    return min(total, stage.seconds) if stage.seconds is not None else total
