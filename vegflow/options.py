@@ -68,6 +68,21 @@ class JobOptions:
         """Parameters of a rescoring job, as canonical JSON."""
         return _json(policy=policy, model=self._model())
 
+    def train_orm(self, name: str) -> str:
+        """Parameters of the training of a reward model, as canonical JSON."""
+        training = self.config.reward_models[name].training().model_dump()
+        return _json(reward_model=name, model=self._model(), training=training)
+
+    def score_orm(self, name: str) -> str:
+        """Parameters of scoring with a reward model, as canonical JSON; how it was trained, its file says."""
+        return _json(reward_model=name, model=self._model())
+
+    def rank_orm(self, name: str, measured_on: str) -> str:
+        """Parameters of measuring how well a reward model ranks, as canonical JSON."""
+        config = self.config.reward_models[name]
+        settings = {key: getattr(config, key) for key in ("label", "adapter", "ks", "bins")}
+        return _json(reward_model=name, measured_on=measured_on, **settings)
+
     def select(self) -> str:
         """Parameters of selection, as canonical JSON."""
         return _json(**self.config.statistics.selection().model_dump())

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vegflow.artifacts.io import digest
+from vegflow.artifacts.reward_model import HELD_OUT
 from vegflow.config.model import ModelConfig, load_model_config
 from vegflow.config.selection import default_strategies
 from vegflow.config.study import StudyConfig, parse_study, policy_reference
@@ -253,6 +254,35 @@ class Study:
     def scores(self) -> list[str]:
         """NLL files of all probes."""
         return list(dict.fromkeys(file for probe in self.config.probes for file in self.probe_scores(probe)))
+
+    def reward_trunk(self, name: str) -> str:
+        """Identity of the policy whose states a reward model's head reads."""
+        model = self.config.reward_models[name]
+        source = self.config.trajectories.get(model.train) or self.config.sample_sets[model.train]
+        return self.policy(model.policy, source.seeds[0])
+
+    def reward_model(self, name: str) -> str:
+        """Folder of a reward model: the model, how it was trained, its scores and how well they rank."""
+        return f"{self.results}/reward_models/{name}"
+
+    def reward_scores(self, name: str, measured_on: str) -> list[str]:
+        """Score files of a reward model: of a sample set's cells, or of the training tasks held out."""
+        folder = self.reward_model(name)
+        if measured_on == HELD_OUT:
+            return [f"{folder}/{HELD_OUT}.parquet"]
+        return [f"{folder}/of/{cell.name}.parquet" for cell in self.cells_of(measured_on)]
+
+    def reward_rankings(self) -> list[str]:
+        """How well each reward model ranks: held out, and on each sample set that it scores."""
+        return [
+            f"{self.reward_model(name)}/ranking/{measured_on}.parquet"
+            for name, model in self.config.reward_models.items()
+            for measured_on in (HELD_OUT, *model.score)
+        ]
+
+    def ranked_source(self, name: str, measured_on: str) -> str:
+        """The trajectory or sample set whose verdicts a ranking is held against."""
+        return self.config.reward_models[name].train if measured_on == HELD_OUT else measured_on
 
     @property
     def prompt(self) -> str:
