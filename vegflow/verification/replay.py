@@ -13,7 +13,7 @@ import numpy as np
 
 from vegflow.config.verification import FULL, RANKERS, Stage, VerificationConfig
 from vegflow.errors import ConfigError
-from vegflow.verification.stored import Outcome, half_of, keeps, test_orders
+from vegflow.verification.stored import AGREEMENT_INPUTS, Outcome, half_of, keeps, test_orders
 
 TEST = "test/"
 """How the names of checks begin that run one test."""
@@ -41,7 +41,7 @@ class TaskPool:
     twins: np.ndarray
     """Samples whose completion makes the same program [n]."""
     outcomes: tuple[dict[str, Outcome], ...]
-    """check -> (outcome, wall seconds)."""
+    """check -> (outcome, CPU seconds)."""
     answers: tuple[dict[str, str], ...]
     """check -> digest of the answer, where there was one."""
     orders: tuple[tuple[int, ...], ...]
@@ -70,7 +70,7 @@ def task_pools(
     tests: dict[str, set[int]] = {}
     for row in checks:
         key = row["task_id"], row["completion_sha256"]
-        outcomes.setdefault(key, {})[row["check"]] = row["outcome"], row["wall_s"]
+        outcomes.setdefault(key, {})[row["check"]] = row["outcome"], row["cpu_s"]
         if row["answer_sha256"] is not None:
             answers.setdefault(key, {})[row["check"]] = row["answer_sha256"]
         if row["check"].startswith(TEST):
@@ -119,20 +119,20 @@ class Seen:
 
     reached: np.ndarray
     """Candidates that the filters before it keep [n]."""
-    tests: int
-    """Tests that earlier stages have run on each of them."""
     scorer: str
     """The reward model that `orm` stands for."""
 
 
 def _agreement(task: TaskPool, seen: Seen) -> np.ndarray:
-    """Samples that gave the same answers to the tests tried (to the first one, if none was); 0 without an answer."""
+    """Samples that gave the same answers to the inputs of the first AGREEMENT_INPUTS tests as written; 0 without one.
+
+    They are more than the tests that came before it: all who passed those gave the same answers to them.
+    """
     clusters: dict[tuple, int] = {}
     keys = []
     for i in range(len(task)):
-        tried = task.orders[i][: max(seen.tests, 1)]
-        key = tuple((t, task.answers[i].get(f"{TEST}{t}")) for t in tried)
-        keys.append(key if key and any(answer is not None for _, answer in key) else None)
+        key = tuple(task.answers[i].get(f"{TEST}{t}") for t in range(min(AGREEMENT_INPUTS, len(task.orders[i]))))
+        keys.append(key if any(answer is not None for answer in key) else None)
         if keys[-1] is not None and seen.reached[i]:
             clusters[keys[-1]] = clusters.get(keys[-1], 0) + int(task.counts[i])
     return np.array([0 if key is None else clusters.get(key, 0) for key in keys], dtype=float)
@@ -177,10 +177,10 @@ def steps(task: TaskPool, stages: Sequence[Stage], config: VerificationConfig, s
 
     Raises ConfigError for `orm` without scores.
     """
-    found, reached, tests = [], np.ones(len(task), dtype=bool), 0
+    found, reached = [], np.ones(len(task), dtype=bool)
     for stage in stages:
         if stage.name in RANKERS:
-            score = RANKINGS[stage.name](task, Seen(reached, tests, scorer))
+            score = RANKINGS[stage.name](task, Seen(reached, scorer))
             found.append(Step(stage, score=np.where(np.isnan(score), -np.inf, score)))
             continue
         if stage.name == FULL:
@@ -188,15 +188,9 @@ def steps(task: TaskPool, stages: Sequence[Stage], config: VerificationConfig, s
         else:
             pairs = zip(task.outcomes, task.orders, strict=True)
             keep = np.array([keeps(stage, outcomes, order, config) for outcomes, order in pairs], dtype=bool)
-        tests = max(tests, tests_of(stage))
         found.append(Step(stage, keep=keep))
         reached = reached & keep
     return found
-
-
-def tests_of(stage: Stage) -> int:
-    """Tests of each candidate that a stage runs to the end, 0 if that is not fixed."""
-    return 1 if stage.name == "one_test" else stage.count or 0 if stage.name == "tests" else 0
 
 
 def blocks(scores: Sequence[np.ndarray], n: int) -> np.ndarray:
