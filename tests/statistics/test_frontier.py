@@ -13,9 +13,7 @@ POINTS = st.lists(st.tuples(st.integers(0, 4), st.integers(1, 4)), min_size=1, m
 @given(POINTS)
 def test_the_front_is_what_no_point_dominates(points):
     values, speeds = np.array(points, dtype=float).T
-    expected = [
-        not any(v2 >= v and s2 >= s and (v2 > v or s2 > s) for v2, s2 in points) for v, s in points
-    ]
+    expected = [not any(v2 >= v and s2 >= s and (v2 > v or s2 > s) for v2, s2 in points) for v, s in points]
     assert front(values, speeds).tolist() == expected
 
 

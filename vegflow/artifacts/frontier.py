@@ -112,7 +112,9 @@ PRUNED = pa.schema(
         column("pipeline", TEXT, "its name"),
         column("place", PLACE, "place of the stage, from 0; one more than the last for those left at the end"),
         column("stage", TEXT, "stage that drops them; `left` for those left at the end"),
-        column("kind", TEXT, "correct, or why the full suite fails; character-level if few edits from a correct program"),
+        column(
+            "kind", TEXT, "correct, or why the full suite fails; character-level if few edits from a correct program"
+        ),
         column("n_candidates", COUNT, "distinct candidates, all tasks together"),
         column("n_samples", COUNT, "samples that wrote them"),
     ]

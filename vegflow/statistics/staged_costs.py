@@ -10,15 +10,13 @@ from typing import Any
 import numpy as np
 
 from vegflow.config.verification import FULL, RANKERS, Stage
-from vegflow.verification.replay import TEST, TaskPool, tests_of
-
-FIRST_CHECK = {"syntax": "syntax", "lint": "lint", "import": "import"}
-"""Filters that are one check of the outcome matrix."""
+from vegflow.verification.replay import TEST, TaskPool
+from vegflow.verification.stored import tests_of
 
 
 @dataclass(frozen=True)
 class StageCost:
-    """Of a stage, in seconds of wall time."""
+    """Of a stage, in seconds."""
 
     fixed: float
     """Once a run."""
@@ -27,7 +25,7 @@ class StageCost:
     own: tuple[np.ndarray, ...]
     """For each candidate that it runs, by task: T arrays [n]."""
     measured: bool
-    """By running the stage; else the sum of the checks' times, without process starts."""
+    """By running the stage; else the sum of the checks' CPU times, without process starts."""
 
 
 class Costs:
@@ -66,15 +64,16 @@ class Costs:
 
 
 def _seconds(stage: Stage, outcomes: Mapping[str, tuple[str, float]], order: Sequence[int]) -> float:
-    """Wall time of a stage's checks of one candidate, up to the first test that it fails."""
+    """CPU time of a stage's checks of one candidate, up to the first test that it fails; rankers count as free."""
     if stage.name in RANKERS:
         return 0.0
-    if stage.name in FIRST_CHECK:
-        return outcomes.get(FIRST_CHECK[stage.name], ("", 0.0))[1]
-    total, most = 0.0, tests_of(stage) or len(order)
-    for number in order[:most]:
-        outcome, wall = outcomes.get(f"{TEST}{number}", ("", 0.0))
-        total += wall
-        if outcome != "pass":
+    if stage.name in ("syntax", "lint"):
+        return outcomes[stage.name][1]
+    tests = order if stage.name == FULL else tests_of(stage, order)
+    total = 0.0
+    for check in ("import", *(f"{TEST}{number}" for number in tests)):
+        outcome, seconds = outcomes[check]
+        total += seconds
+        if outcome != "pass" or (stage.seconds is not None and total > stage.seconds):
             break
-    return min(total, stage.seconds) if stage.seconds is not None else total
+    return total if stage.seconds is None else min(total, stage.seconds)
