@@ -4,6 +4,7 @@ Knows pools, outcome matrices and measured runs of one verification at a time; w
 wasted, are in `staged_tuning` and `staged_waste`.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -200,6 +201,10 @@ class Points:
     speeds_b: np.ndarray
     """[B, P]."""
 
+    def means(self, metric: int) -> np.ndarray:
+        """Value by one metric, mean over tasks [P]; rounding errors are no difference."""
+        return np.array([one.values[:, metric].mean() for one in self.measured]).round(12)
+
 
 def points(work: Verification, k: int, whole: Mapping[str, Timing], how: Resampling) -> Points:
     """Every configured pipeline at k. Tasks are drawn once for all pipelines and both axes, as are interleaved repeats."""
@@ -241,13 +246,19 @@ def _ratio(first: Any, second: Any) -> Any:
     return out if out.ndim else float(out)
 
 
+def _less(first: Any, second: Any) -> Any:
+    """How much less the first is than the second, as a share of it; rounding errors are none."""
+    loss = 1 - _ratio(first, second)
+    return np.where(np.abs(loss) < 1e-12, 0.0, loss)
+
+
 def frontier_rows(work: Verification, k: int, found: Points, how: Resampling) -> list[dict]:
     """Rows of FRONTIER at one k: every pipeline by every metric, relative to the full suite."""
     n, base = len(work.pools), found.names.index(FULL)
     rows = []
     for v, metric in enumerate(work.metrics):
-        values = np.array([one.values[:, v].mean() for one in found.measured])
-        replicates = found.values_b[:, :, v]
+        values = found.means(v)
+        replicates = found.values_b[:, :, v].round(12)
         on = front(values, found.speeds)
         share = share_on_front(replicates, found.speeds_b) if len(replicates) else [None] * len(on)
         margin = VALUE_MARGIN * (max(1.0, values.max()) if metric == "speedup" else 1.0)
@@ -262,8 +273,8 @@ def frontier_rows(work: Verification, k: int, found: Points, how: Resampling) ->
                 | _columns("throughput", found.speeds[p], found.speeds_b[:, p], how, n)
                 | _columns("relative_throughput", _ratio(found.speeds[p], found.speeds[base]),
                            _ratio(found.speeds_b[:, p], found.speeds_b[:, base]), how, n)
-                | _columns("relative_loss", 1 - _ratio(values[p], values[base]),
-                           1 - _ratio(replicates[:, p], replicates[:, base]), how, n)
+                | _columns("relative_loss", _less(values[p], values[base]),
+                           _less(replicates[:, p], replicates[:, base]), how, n)
                 | {"value_per_second": _known(_ratio(values[p], found.seconds[p]))}
                 | {"on_front": bool(on[p]), "p_front": _known(share[p]), "beyond_noise": bool(clear[p])}
             )  # fmt: skip
@@ -294,10 +305,10 @@ def adjacent_rows(work: Verification, k: int, found: Points, how: Resampling) ->
     """Rows of FRONTIER_PAIRS: each point of the front against the next more accurate one."""
     rows = []
     for v, metric in enumerate(work.metrics):
-        values = np.array([one.values[:, v].mean() for one in found.measured])
+        values = found.means(v)
         on = [int(p) for p in np.flatnonzero(front(values, found.speeds))]
         on.sort(key=lambda p: -found.speeds[p])
-        for fast, slow in zip(on, on[1:], strict=False):
+        for fast, slow in itertools.pairwise(on):
             own = compare(work, k, found.measured[slow].values[:, v], found.measured[fast].values[:, v], metric, how)
             ratio = _ratio(found.speeds[slow], found.speeds[fast])
             replicates = _ratio(found.speeds_b[:, slow], found.speeds_b[:, fast])

@@ -18,11 +18,10 @@ BUDGETS = (1 / 2, 1 / 4, 1 / 8, 1 / 11.64, 1 / 16)
 FILTERS: tuple[Stages, ...] = (
     (),
     (Stage("syntax"),),
+    (Stage("syntax"), Stage("lint")),
     (Stage("one_test"),),
     (Stage("syntax"), Stage("one_test")),
-    (Stage("tests", count=3),),
-    (Stage("one_test"), Stage("tests", count=3)),
-    (Stage("syntax"), Stage("lint"), Stage("one_test")),
+    (Stage("syntax"), Stage("tests", count=3)),
 )
 """Chains of filters."""
 RANKED_BY = ("majority", "agreement", "surprisal", "confidence", "length", "orm")
