@@ -51,6 +51,18 @@ class Process:
         self._send({"kind": kind, **request}, fds)
         return self._answer()
 
+    def tell(self, **message: Any) -> dict[str, Any]:
+        """Answer a question of its own, and wait for what it says next."""
+        self._send(message)
+        return self._answer()
+
+    def ask_within(self, cpu_s: float, kind: str, **request: Any) -> dict[str, Any]:
+        """As `ask`, but it may take so many CPU seconds; Fault `timeout` if it takes more, or ten times that by the wall."""
+        self._send({"kind": kind, **request})
+        if not self.await_answer(cpu_s, 10 * cpu_s + 1.0):
+            raise Fault("timeout", f"more than {cpu_s:g} s of CPU time")
+        return self._answer()
+
     def clock(self) -> float:
         """CPU seconds of all its threads, by the kernel's account, read outside the process."""
         try:
