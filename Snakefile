@@ -102,6 +102,7 @@ rule tables:
     input:
         f"{RESULTS}/tables/selections.parquet",
         f"{RESULTS}/tables/claims.parquet",
+        study.frontier_tables(),
 
 
 include: "workflow/rules/model.smk"
@@ -110,4 +111,5 @@ include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/update.smk"
 include: "workflow/rules/rescore.smk"
 include: "workflow/rules/analyse.smk"
+include: "workflow/rules/verify.smk"
 include: "workflow/rules/report.smk"

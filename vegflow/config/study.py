@@ -17,6 +17,8 @@ from vegflow.config.learning import UpdateConfig
 from vegflow.config.reward_model import RewardModelConfig
 from vegflow.config.sampling import SamplingConfig
 from vegflow.config.tasks import TasksConfig
+from vegflow.config.verification import VerificationConfig
+from vegflow.config.verification_names import verification_problems
 from vegflow.errors import ConfigError
 from vegflow.tasks.load import task_sets
 
@@ -93,6 +95,7 @@ class StudyConfig(Block):
     sample_sets: dict[Name, SampleSetConfig] = Field(default_factory=dict)
     probes: dict[Name, ProbeConfig] = Field(default_factory=dict)
     reward_models: dict[Name, RewardModelConfig] = Field(default_factory=dict)
+    verification: dict[Name, VerificationConfig] = Field(default_factory=dict)
     comparison: ComparisonConfig | None = None
     """Which sample set stands for search and which trajectory for adaptation in the paper's comparison."""
     statistics: AnalysisConfig = AnalysisConfig()
@@ -111,6 +114,7 @@ def parse_study(raw: Mapping[str, Any], where: str = "config.yaml") -> StudyConf
         raise ConfigError(f"{where}: {error}") from error
     problems = [*_trajectory_problems(study), *_sample_set_problems(study), *_reference_problems(study)]
     problems += _reward_model_problems(study)
+    problems += verification_problems(study.verification, study.sample_sets, study.reward_models)
     if problems:
         raise ConfigError(f"{where}: " + "; ".join(problems))
     return study

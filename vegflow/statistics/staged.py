@@ -129,13 +129,18 @@ def measure(work: Verification, stages: Stages, k: int, *, exact: bool = True) -
             all_exact &= closed
         else:
             worths[t] = np.where(played.picks[:, None] >= 0, own[played.picks], 0).mean(axis=0)
-    return Measured(worths, all_exact, out[:, 0], out[:, 1], sum(part.fixed for part in parts), out[:, 2])
+    return Measured(worths, all_exact, out[:, 0], out[:, 1], _fixed(work, parts), out[:, 2])
 
 
 def seconds_of(played: Replay, parts: Sequence[StageCost], t: int) -> float:
     """Composed seconds of replays of one task, mean over them: each stage's part for the task, and its candidates'."""
     run, reached = played.run.mean(axis=1), played.reached.any(axis=2).mean(axis=1)
     return sum(share * part.task[t] + row @ part.own[t] for share, row, part in zip(reached, run, parts, strict=True))
+
+
+def _fixed(work: Verification, parts: Sequence[StageCost]) -> float:
+    """Composed seconds once a run: what comes before the first stage, and each stage's own."""
+    return work.costs.start + sum(part.fixed for part in parts)
 
 
 def _full_runs(played: Replay, stages: Stages) -> float:
@@ -145,7 +150,7 @@ def _full_runs(played: Replay, stages: Stages) -> float:
 def composed_seconds(work: Verification, stages: Stages) -> float:
     """Composed seconds of one pass over all candidates, ties in the order of the pool, as a run takes them."""
     parts = [work.costs.of(stage) for stage in stages]
-    return sum(part.fixed for part in parts) + sum(
+    return _fixed(work, parts) + sum(
         seconds_of(replay(pool, steps(pool, stages, work.config, work.scorer), pool.counts[None]), parts, t)
         for t, pool in enumerate(work.pools)
     )
@@ -173,7 +178,7 @@ def timings(work: Verification) -> dict[str, Timing]:
             loading = np.nan_to_num(np.nanmedian([row["fixed_s"] for row in own]) if _any_known(own) else 0.0)
             found[name] = Timing(factors, float(loading), "run")
         else:
-            found[name] = Timing(np.ones(1), 0.0, "stages" if work.costs.measured(stages) else "checks")
+            found[name] = Timing(np.ones(1), work.costs.start, "stages" if work.costs.measured(stages) else "checks")
     return found
 
 

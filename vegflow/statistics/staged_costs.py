@@ -11,7 +11,14 @@ import numpy as np
 
 from vegflow.config.verification import FULL, RANKERS, Stage
 from vegflow.verification.replay import TEST, TaskPool
-from vegflow.verification.stored import tests_of
+from vegflow.verification.stored import AGREEMENT_INPUTS, tests_of
+
+START = "start"
+"""In STAGE_COSTS: what comes before the first stage, processes and models."""
+FREE = ("surprisal", "confidence", "majority", "length", "random", "oracle")
+"""Rankers that run nothing."""
+AGREEMENT = Stage("tests", count=AGREEMENT_INPUTS)
+"""What `agreement` runs, where it was not measured."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +32,7 @@ class StageCost:
     own: tuple[np.ndarray, ...]
     """For each candidate that it runs, by task: T arrays [n]."""
     measured: bool
-    """By running the stage; else the sum of the checks' CPU times, without process starts."""
+    """By running the stage, or there is nothing to run; else the sum of the checks' CPU times, without process starts."""
 
 
 class Costs:
@@ -37,6 +44,8 @@ class Costs:
         for row in stage_costs:
             self._rows.setdefault(row["stage"], {})[row["task_id"], row["completion_sha256"]] = row["wall_s"]
         self._known: dict[str, StageCost] = {}
+        self.start = self._rows.get(START, {}).get(("", ""), 0.0)
+        """Seconds before the first stage."""
 
     def of(self, stage: Stage) -> StageCost:
         """Cost of a stage."""
@@ -45,6 +54,11 @@ class Costs:
             rows = self._rows.get(stage.text, self._rows.get(name))
             self._known[name] = self._from_checks(stage) if rows is None else self._from_rows(rows)
         return self._known[name]
+
+    @property
+    def any_measured(self) -> bool:
+        """Whether stages were run at all."""
+        return bool(self._rows)
 
     def measured(self, stages: Sequence[Stage]) -> bool:
         """Whether every stage was measured by running it."""
@@ -60,11 +74,13 @@ class Costs:
             np.array([_seconds(stage, outcomes, order) for outcomes, order in zip(p.outcomes, p.orders, strict=True)])
             for p in self.pools
         )
-        return StageCost(0.0, np.zeros(len(self.pools)), own, False)
+        return StageCost(0.0, np.zeros(len(self.pools)), own, stage.name in FREE)
 
 
 def _seconds(stage: Stage, outcomes: Mapping[str, tuple[str, float]], order: Sequence[int]) -> float:
-    """CPU time of a stage's checks of one candidate, up to the first test that it fails; rankers count as free."""
+    """CPU time of a stage's checks of one candidate, up to the first test that it fails; `orm` counts as free."""
+    if stage.name == "agreement":
+        stage = AGREEMENT
     if stage.name in RANKERS:
         return 0.0
     if stage.name in ("syntax", "lint"):
