@@ -91,7 +91,7 @@ def frontier(tables: Tables, name: str) -> dict[str, Any]:
         alt.Color("ranked:N", scale=alt.Scale(domain=kinds, range=list(RANKED.values())), legend=alt.Legend(columns=3)),
         alt.value(PAPER),
     )
-    shape = alt.Shape("ranked:N", scale=alt.Scale(domain=kinds, range=list(SHAPES)), legend=None)
+    shape = alt.Shape("ranked:N", scale=alt.Scale(domain=kinds, range=list(SHAPES)), legend=alt.Legend(columns=3))
     faint = alt.condition("datum.on_front", alt.value(0.9), alt.value(0.35))
     upright = base.mark_rule(strokeWidth=1.3).encode(
         x=x, y=alt.Y("low:Q", title=""), y2="high:Q", color=colour, opacity=faint
