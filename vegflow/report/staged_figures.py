@@ -88,10 +88,10 @@ def frontier(tables: Tables, name: str) -> dict[str, Any]:
     kinds = list(RANKED)
     colour = alt.condition(
         "datum.on_front",
-        alt.Color("ranked:N", scale=alt.Scale(domain=kinds, range=list(RANKED.values())), legend=alt.Legend(columns=3)),
+        alt.Color("ranked:N", scale=alt.Scale(domain=kinds, range=list(RANKED.values())), legend=alt.Legend(columns=2)),
         alt.value(PAPER),
     )
-    shape = alt.Shape("ranked:N", scale=alt.Scale(domain=kinds, range=list(SHAPES)), legend=alt.Legend(columns=3))
+    shape = alt.Shape("ranked:N", scale=alt.Scale(domain=kinds, range=list(SHAPES)), legend=alt.Legend(columns=2))
     faint = alt.condition("datum.on_front", alt.value(0.9), alt.value(0.35))
     upright = base.mark_rule(strokeWidth=1.3).encode(
         x=x, y=alt.Y("low:Q", title=""), y2="high:Q", color=colour, opacity=faint
@@ -111,7 +111,9 @@ def frontier(tables: Tables, name: str) -> dict[str, Any]:
             alt.Tooltip("throughput:Q", format=".3g"), alt.Tooltip("relative_loss:Q", format=".1%"),
             alt.Tooltip("p_front:Q", format=".0%"), "cost:N"]  # fmt: skip
     marks = base.mark_point(filled=True, size=85, opacity=1).encode(x=x, y=y, color=colour, shape=shape, tooltip=tips)
-    text = front.mark_text(fontSize=11, dy=-11, color=INK).encode(x=x, y=y, text="pipeline:N")
+    text = front.mark_text(fontSize=11, align="left", angle=335, dx=6, dy=-7, color=INK).encode(
+        x=x, y=y, text="pipeline:N"
+    )
     layers = (line + upright + level + marks + text).add_params(k, *([metric] if len(metrics) > 1 else []))
     if len(metrics) == 1:
         layers = layers.add_params(alt.param(name="metric_shown", value=metrics[0]))
@@ -142,7 +144,7 @@ def _stacked(
             color=alt.Color(
                 "kind:N",
                 scale=alt.Scale(domain=shown, range=[colours[kind] for kind in shown]),
-                legend=alt.Legend(columns=3),
+                legend=alt.Legend(columns=1),
             ),
             order="order:Q",
             tooltip=["label:N", "kind:N", alt.Tooltip(f"{x}:Q", format=".3g"), *(["n:Q"] if "n" in rows[0] else [])],
@@ -194,32 +196,28 @@ def composed(tables: Tables, name: str) -> dict[str, Any]:
     own = tables["composed"].filter((pl.col("verification") == name) & pl.col("composed_s").is_not_null())
     if not own.height:
         return nothing("No pipeline was run: costs are composed from stored checks alone.")
+    columns = ("pipeline", "run_s", "composed_s", "ratio")
     rows = [
-        {c: row[c] for c in ("pipeline", "run_s", "run_low", "run_high", "composed_s", "ratio")}
+        {c: row[c] for c in columns}
+        | {f"ratio_{end}": row["composed_s"] / row[f"run_{end}"] for end in ("low", "high")}
         for row in own.to_dicts()
     ]
-    ends = [
-        min(min(r["run_low"], r["composed_s"]) for r in rows) / 1.3,
-        max(max(r["run_high"], r["composed_s"]) for r in rows) * 1.3,
-    ]
-    band = alt.Chart(inline([{"run": end, "low": 0.9 * end, "high": 1.1 * end} for end in ends]))
+    ends = [min(row["run_s"] for row in rows) / 1.5, max(row["run_s"] for row in rows) * 1.5]
     scale = alt.Scale(type="log", domain=ends, nice=False)
     x = alt.X(
-        "run_s:Q",
-        scale=scale,
-        title="seconds of really running it (median of the repeats not used to compose)",
-        axis=alt.Axis(format="~g"),
+        "run_s:Q", scale=scale, title="seconds of really running it", axis=alt.Axis(format="~g", labelOverlap="greedy")
     )
-    y = alt.Y("composed_s:Q", scale=scale, title="composed seconds", axis=alt.Axis(format="~g"))
-    area = band.mark_area(color=SKY, opacity=0.25).encode(
-        x=alt.X("run:Q", title="", scale=scale), y=alt.Y("low:Q", title="", scale=scale), y2="high:Q"
-    )
-    line = band.mark_line(color=PAPER, strokeDash=[4, 3]).encode(x="run:Q", y="run:Q")
+    y = alt.Y("ratio:Q", scale=alt.Scale(zero=False, padding=14), title="composed / run")
+    band = alt.Chart(inline([{"run_s": end, "least": 0.9, "most": 1.1, "one": 1.0} for end in ends]))
+    area = band.mark_area(color=SKY, opacity=0.25).encode(x=x, y=alt.Y("least:Q", title=""), y2="most:Q")
+    line = band.mark_line(color=PAPER, strokeDash=[4, 3]).encode(x=x, y=alt.Y("one:Q", title=""))
     base = alt.Chart(inline(rows))
-    ruled = base.mark_rule(color=BLUE).encode(x=alt.X("run_low:Q", title=""), x2="run_high:Q", y=y)
-    tips = ["pipeline:N", *(alt.Tooltip(f"{c}:Q", format=".3g") for c in ("run_s", "composed_s", "ratio"))]
+    ruled = base.mark_rule(color=BLUE).encode(x=x, y=alt.Y("ratio_high:Q", title=""), y2="ratio_low:Q")
+    tips = ["pipeline:N", *(alt.Tooltip(f"{c}:Q", format=".3g") for c in columns[1:])]
     marks = base.mark_point(filled=True, size=70, color=BLUE, opacity=1).encode(x=x, y=y, tooltip=tips)
-    text = base.mark_text(align="left", dx=8, fontSize=10.5, color=INK).encode(x=x, y=y, text="pipeline:N")
+    text = base.mark_text(align="left", angle=335, dx=6, dy=-6, fontSize=10.5, color=INK).encode(
+        x=x, y=y, text="pipeline:N"
+    )
     return finish(area + line + ruled + marks + text, height=320, description=f"Composed and run cost of {name}")
 
 
