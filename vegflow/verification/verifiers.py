@@ -15,7 +15,7 @@ from vegflow.errors import ConfigError
 from vegflow.verification.executor import Check, Checks, Entry, Executor
 from vegflow.verification.ledger import Key
 from vegflow.verification.lint import lint
-from vegflow.verification.stored import AGREEMENT_INPUTS, TEST, half_of, tests_of
+from vegflow.verification.stored import AGREEMENT_INPUTS, TEST, bare, half_of, tests_of
 
 
 class Scorer(Protocol):
@@ -115,10 +115,11 @@ def _confidence(context: Context, stage: Stage, entries: Sequence[Entry]) -> lis
 
 def _majority(context: Context, stage: Stage, entries: Sequence[Entry]) -> list[float]:
     """The program that most samples wrote."""
+    keys = [(entry.task_id, bare(_text(entry))) for entry in entries]
     samples = Counter[tuple[str, str]]()
-    for entry in entries:
-        samples[entry.task_id, _text(entry)] += entry.count
-    return [float(samples[entry.task_id, _text(entry)]) for entry in entries]
+    for entry, key in zip(entries, keys, strict=True):
+        samples[key] += entry.count
+    return [float(samples[key]) for key in keys]
 
 
 def _agreement(context: Context, stage: Stage, entries: Sequence[Entry]) -> list[float]:
