@@ -5,7 +5,7 @@ Knows clocks; what happens between two bookings is for the executors.
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 Key = tuple[str, str]
@@ -32,12 +32,13 @@ class Ledger:
         self.cpu_s[key] = self.cpu_s.get(key, 0.0) + cpu - self._cpu
         self._wall, self._cpu = wall, cpu
 
-    def absorb(self, other: "Ledger") -> None:
-        """Add another's bookings, and begin to count anew from now."""
-        for mine, theirs in ((self.wall_s, other.wall_s), (self.cpu_s, other.cpu_s)):
-            for key, seconds in theirs.items():
-                mine[key] = mine.get(key, 0.0) + seconds
-        self._wall, self._cpu = time.perf_counter(), self.cpu_clock()
+    def spread(self, keys: Sequence[Key]) -> None:
+        """Charge what the stage did to `keys` in equal parts, if nothing was booked to any of them."""
+        self.book()
+        if keys and self.wall_s.keys() == {STAGE}:
+            for book in (self.wall_s, self.cpu_s):
+                each = book.pop(STAGE) / len(keys)
+                book.update(dict.fromkeys(keys, each))
 
 
 def own_cpu_s() -> float:

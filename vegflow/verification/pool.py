@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from vegflow.config.evaluation import EvaluationConfig
 from vegflow.config.verification import VerificationConfig
-from vegflow.errors import ConfigError
+from vegflow.errors import ArtifactError, ConfigError
 from vegflow.tasks.functions import FunctionTask, function_program
 from vegflow.tasks.task import Task
 from vegflow.verification.executor import Check, Checks, Entry
@@ -78,9 +78,43 @@ def collect_kernels(
     """The same for kernels: verdicts and rewards come from `evaluations` (rows of EVALUATIONS) of the rollouts.
 
     `programs`: rollout_id -> the assembled program, None where the completion holds none. Tests are the correctness
-    trials, each run to its end, without timing. Raises ArtifactError for a rollout without an evaluation.
+    trials, each run to its end, without timing; their outcomes can differ from the evaluation's, which draws inputs of its
+    own. Raises ArtifactError for a rollout without an evaluation.
     """
-    raise NotImplementedError
+    from vegflow.verification.kernels import KernelExecutor  # loads torch
+
+    rollouts, verdicts = list(rollouts), {row["rollout_id"]: row for row in evaluations}
+    lacking = [row["rollout_id"] for row in rollouts if row["rollout_id"] not in verdicts]
+    if lacking:
+        raise ArtifactError(f"verification: {len(lacking)} rollouts have no evaluation, {lacking[0]} among them")
+    rows, names = _distinct(rollouts, tasks), {}
+    for rollout in rollouts:
+        names.setdefault((rollout["task_id"], sha256(rollout["completion"])), rollout["rollout_id"])
+    languages = []
+    for row in rows:
+        rollout_id = names[row["task_id"], row["completion_sha256"]]
+        verdict = verdicts[rollout_id]
+        row |= {"program": programs[rollout_id], "error_kind": "" if verdict["correct"] else verdict["status"]}
+        row |= {"correct": verdict["correct"], "reward": verdict["speedup"], "fast_1": verdict["fast_1"]}
+        languages.append(verdict["language"])
+    entries = [Entry.of(row) for row in rows]
+    executor = KernelExecutor(tasks, config, evaluation)
+    try:
+        checks = executor.parse(entries)
+        _lint(entries, checks, config)
+        for number, (entry, found, language) in enumerate(zip(entries, checks, languages, strict=True)):
+            trials = range(executor.trials(entry.task_id))
+            found.update(executor.examine(entry, trials, early=False, language=language))
+            if progress is not None:
+                progress(number + 1, len(entries), entry.task_id)
+    finally:
+        executor.close()
+    return Collected(rows, _check_rows(rows, checks))
+
+
+def sha256(text: str) -> str:
+    """SHA-256 (hex) of a text in UTF-8."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _distinct(rollouts: Iterable[Mapping[str, Any]], known: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -92,7 +126,7 @@ def _distinct(rollouts: Iterable[Mapping[str, Any]], known: Mapping[str, Any]) -
         if task_id not in known:
             raise ConfigError(f"verification: a completion answers {task_id!r}, which is none of the tasks")
         index = seen[task_id] = seen.get(task_id, -1) + 1
-        name = hashlib.sha256(completion.encode("utf-8", "surrogatepass")).hexdigest()
+        name = sha256(completion)
         row = rows.get((task_id, name))
         if row is not None:
             row["count"] += 1

@@ -13,7 +13,7 @@ import numpy as np
 
 from vegflow.config.verification import FULL, RANKERS, Stage, VerificationConfig
 from vegflow.errors import ConfigError
-from vegflow.verification.stored import AGREEMENT_INPUTS, Outcome, half_of, keeps, test_orders
+from vegflow.verification.stored import AGREEMENT_INPUTS, Outcome, bare, half_of, keeps, test_orders
 
 TEST = "test/"
 """How the names of checks begin that run one test."""
@@ -90,9 +90,10 @@ def task_pools(
 def _task_pool(task: str, rows: list, outcomes: dict, answers: dict, orders: dict, scores: Mapping) -> TaskPool:
     keys = [(task, row["completion_sha256"]) for row in rows]
     texts = [row["program"] if row["program"] is not None else row["completion"] for row in rows]
+    programs = [bare(text) for text in texts]
     samples: dict[str, int] = {}
-    for row, text in zip(rows, texts, strict=True):
-        samples[text] = samples.get(text, 0) + row["count"]
+    for row, program in zip(rows, programs, strict=True):
+        samples[program] = samples.get(program, 0) + row["count"]
     return TaskPool(
         task_id=task,
         names=tuple(name for _, name in keys),
@@ -102,7 +103,7 @@ def _task_pool(task: str, rows: list, outcomes: dict, answers: dict, orders: dic
         reward=np.array([row["reward"] for row in rows], dtype=float),
         nll=np.array([np.nan if row["nll"] is None else row["nll"] for row in rows], dtype=float),
         length=np.array([len(text) for text in texts], dtype=float),
-        twins=np.array([samples[text] for text in texts], dtype=np.int64),
+        twins=np.array([samples[program] for program in programs], dtype=np.int64),
         outcomes=tuple(outcomes.get(key, {}) for key in keys),
         answers=tuple(answers.get(key, {}) for key in keys),
         orders=tuple(tuple(orders.get((task, half_of(name)), ())) for _, name in keys),

@@ -92,6 +92,15 @@ def _order(rows: Sequence[Mapping[str, Any]], count: int, how: str) -> list[int]
     return order
 
 
+def bare(program: str) -> str:
+    """A program's text without what has no meaning on the face of it: blank lines, lines of comment, trailing space.
+
+    Two candidates are the same program to the ranker `majority` if these are equal; the text of a string is not looked for.
+    """
+    lines = (line.rstrip() for line in program.splitlines())
+    return "\n".join(line for line in lines if line and not line.lstrip().startswith("#"))
+
+
 def half_of(completion_sha256: str) -> int:
     """0 or 1: the half of its task's candidates that a candidate is in, by its digest."""
     return int(completion_sha256[:8], 16) & 1
