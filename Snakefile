@@ -62,6 +62,8 @@ wildcard_constraints:
     cell=r"[^/]+/seed\d+/.+",
     policy=r"base|[^/]+/seed\d+/step\d+",
     trained=r"[^/]+/seed\d+/step\d+",
+    orm="[a-z][a-z0-9_]*",
+    measured_on="[a-z][a-z0-9_-]*",
 
 
 localrules:
@@ -69,6 +71,7 @@ localrules:
     samples,
     evaluations,
     trajectories,
+    reward_models,
     tables,
 
 
@@ -76,6 +79,7 @@ rule all:
     """The whole study: tables, figures and report."""
     input:
         f"{RESULTS}/report.html",
+        study.reward_rankings(),
 
 
 rule samples:
@@ -97,6 +101,12 @@ rule trajectories:
         study.updates(),
 
 
+rule reward_models:
+    """Every outcome reward model, trained, and how well it ranks."""
+    input:
+        study.reward_rankings(),
+
+
 rule tables:
     """All analysis tables."""
     input:
@@ -110,6 +120,7 @@ include: "workflow/rules/sample.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/update.smk"
 include: "workflow/rules/rescore.smk"
+include: "workflow/rules/orm.smk"
 include: "workflow/rules/analyse.smk"
 include: "workflow/rules/verify.smk"
 include: "workflow/rules/report.smk"
