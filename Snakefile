@@ -63,6 +63,8 @@ wildcard_constraints:
     cell=r"[^/]+/seed\d+/.+",
     policy=r"base|[^/]+/seed\d+/step\d+",
     trained=r"[^/]+/seed\d+/step\d+",
+    orm="[a-z][a-z0-9_]*",
+    measured_on="[a-z][a-z0-9_-]*",
 
 
 localrules:
@@ -70,6 +72,7 @@ localrules:
     samples,
     evaluations,
     trajectories,
+    reward_models,
     tables,
 
 
@@ -77,6 +80,7 @@ rule all:
     """The whole study: tables, figures and report."""
     input:
         f"{RESULTS}/report.html",
+        study.reward_rankings(),
 
 
 rule samples:
@@ -98,11 +102,18 @@ rule trajectories:
         study.updates(),
 
 
+rule reward_models:
+    """Every outcome reward model, trained, and how well it ranks."""
+    input:
+        study.reward_rankings(),
+
+
 rule tables:
     """All analysis tables."""
     input:
         f"{RESULTS}/tables/selections.parquet",
         f"{RESULTS}/tables/claims.parquet",
+        study.frontier_tables(),
 
 
 include: "workflow/rules/model.smk"
@@ -110,5 +121,7 @@ include: "workflow/rules/sample.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/update.smk"
 include: "workflow/rules/rescore.smk"
+include: "workflow/rules/orm.smk"
 include: "workflow/rules/analyse.smk"
+include: "workflow/rules/verify.smk"
 include: "workflow/rules/report.smk"

@@ -14,8 +14,11 @@ from vegflow.config.block import Block
 from vegflow.config.errors import sentences
 from vegflow.config.evaluation import EvaluationConfig
 from vegflow.config.learning import UpdateConfig
+from vegflow.config.reward_model import RewardModelConfig
 from vegflow.config.sampling import SamplingConfig
 from vegflow.config.tasks import TasksConfig
+from vegflow.config.verification import VerificationConfig
+from vegflow.config.verification_names import verification_problems
 from vegflow.errors import ConfigError
 from vegflow.tasks.load import task_sets
 
@@ -91,6 +94,8 @@ class StudyConfig(Block):
     trajectories: dict[Name, TrajectoryConfig] = Field(default_factory=dict)
     sample_sets: dict[Name, SampleSetConfig] = Field(default_factory=dict)
     probes: dict[Name, ProbeConfig] = Field(default_factory=dict)
+    reward_models: dict[Name, RewardModelConfig] = Field(default_factory=dict)
+    verification: dict[Name, VerificationConfig] = Field(default_factory=dict)
     comparison: ComparisonConfig | None = None
     """Which sample set stands for search and which trajectory for adaptation in the paper's comparison."""
     statistics: AnalysisConfig = AnalysisConfig()
@@ -112,6 +117,8 @@ def parse_study(raw: Mapping[str, Any], where: str = "config.yaml") -> StudyConf
         *_trajectory_problems(study),
         *_sample_set_problems(study),
         *_reference_problems(study),
+        *_reward_model_problems(study),
+        *verification_problems(study.verification, study.sample_sets, study.reward_models),
     ]
     if problems:
         raise ConfigError(f"{where}: " + "; ".join(problems))
@@ -278,4 +285,22 @@ def _reference_problems(study: StudyConfig) -> list[str]:
             name = getattr(study.comparison, key)
             if name is not None and name not in known:
                 problems.append(f"comparison.{key}: there is no {kind} '{name}'")
+    return problems
+
+
+def _reward_model_problems(study: StudyConfig) -> list[str]:
+    problems = []
+    for name, model in study.reward_models.items():
+        place = f"reward_models.{name}"
+        if model.train not in {**study.trajectories, **study.sample_sets}:
+            known = ", ".join([*study.trajectories, *study.sample_sets]) or "none"
+            problems.append(f"{place}.train: there is no trajectory or sample set '{model.train}' (there are: {known})")
+        for scored in model.score:
+            if scored not in study.sample_sets:
+                known = ", ".join(study.sample_sets) or "none"
+                problems.append(f"{place}.score: there is no sample set '{scored}' (there are: {known})")
+        if len(set(model.score)) < len(model.score):
+            problems.append(f"{place}.score: a sample set stands twice")
+        if problem := _policy_problem(study, model.policy, f"{place}.policy"):
+            problems.append(problem)
     return problems
