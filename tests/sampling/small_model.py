@@ -43,7 +43,7 @@ def save_model(folder: Path) -> Path:
     return folder
 
 
-def save_adapter(model: Path, folder: Path, seed: int, rank: int = 4) -> Path:
+def save_adapter(model: Path, folder: Path, seed: int, rank: int = 4, scale: float = 0.1) -> Path:
     """An adapter of all matrices that changes the model."""
     from peft import LoraConfig, get_peft_model
 
@@ -52,7 +52,7 @@ def save_adapter(model: Path, folder: Path, seed: int, rank: int = 4) -> Path:
     torch.manual_seed(seed)
     for name, parameter in policy.named_parameters():
         if "lora_" in name:
-            nn.init.normal_(parameter, std=0.1)
+            nn.init.normal_(parameter, std=scale)
     policy.save_pretrained(folder)
     return folder
 

@@ -19,9 +19,14 @@ from tests.sampling.engine_promises import (
     transformers_logprobs,
 )
 from tests.sampling.small_model import PROMPT, save_adapter, save_model
+from vegflow.artifacts.io import to_table
+from vegflow.artifacts.rollouts import ROLLOUTS
+from vegflow.candidates.prompt import load_template
 from vegflow.config.sampling import SamplingConfig
 from vegflow.errors import ConfigError, VegflowError
+from vegflow.sampling.sample import sample
 from vegflow.sampling.vllm_engine import load
+from vegflow.tasks.catalogue import builtin_tasks
 
 TASKS = (PROMPT, "import torch\n" * 12 + PROMPT)
 """The second is longer than a block of vLLM's cache on the CPU (128 tokens), so that its beginning is shared."""
@@ -112,6 +117,17 @@ def test_completions_with_a_common_beginning_are_scored_as_if_alone(engine, fold
     scored = engine.score(prompt, tokens)
     assert farthest(scored, transformers_logprobs(folder, None, prompt, tokens, 1.0)) < TOLERANCE
     assert scored[3] == scored[4]
+
+
+def test_its_rollouts_are_rows_of_their_table(engine, root):
+    tasks = [builtin_tasks("cpu")[name] for name in ("L1/19", "L1/25")]
+    cell = {"source": "set", "seed": 1, "step": None, "policy": "base", "first": 0, "count": 3}
+    template = load_template(root / "resources/prompts/compact.yaml")
+    rows = sample(engine, engine.tokenizer, tasks, template, cell, CONFIG)
+    assert to_table(rows, ROLLOUTS).num_rows == 6
+    assert [row["rollout_id"] for row in rows[:4]] == [
+        f"set/seed1:{n}" for n in ("L1/19:0", "L1/19:1", "L1/19:2", "L1/25:0")
+    ]
 
 
 def test_what_nobody_waits_for_is_given_up(engine):
