@@ -61,7 +61,7 @@ def test_what_vllm_cannot_apply_is_a_sentence(folder, change, reason):
 
 
 def test_an_adapter_that_is_not_there_is_a_sentence(tmp_path):
-    with pytest.raises(ConfigError, match=rf"the adapter in {tmp_path} cannot be read: .*No such file"):
+    with pytest.raises(ConfigError, match=r"the adapter in .* cannot be read: .*No such file"):
         read_adapter(tmp_path)
 
 
@@ -84,5 +84,5 @@ def test_a_completion_is_cut_after_the_token_that_completes_a_stop_text(folder):
 @pytest.mark.parametrize("temperature", [0.005, 2.5])
 @pytest.mark.parametrize("engine", [{"engine": "vllm"}, {"engine": "server", "url": "http://localhost:8000/v1"}])
 def test_a_temperature_that_vllm_would_change_is_refused(engine, temperature):
-    with pytest.raises(ValueError, match="takes 0.01 to 2; take the engine transformers"):
+    with pytest.raises(ValueError, match=r"takes 0\.01 to 2; take the engine transformers"):
         SamplingConfig(temperature=temperature, **engine)
