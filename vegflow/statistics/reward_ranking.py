@@ -109,8 +109,9 @@ def _row(candidates: pl.DataFrame, scorer: str, kind: str, fold: int | None, how
     rates_T = np.array([(t["passes"] * t["count"]).sum() / t["count"].sum() for t in tasks])
     pairs = np.array([pairs_in_order(t["score"], t["passes"]) for t in tasks]).reshape(-1, 2)
     mixed = pairs[pairs[:, 1] > 0]
-    area = interval_of_means(mixed[:, 0] / mixed[:, 1], HOW, SHARE) if len(mixed) else None
-    gains = [interval_of_means(best_T - rates_T, HOW, DIFFERENCE) for best_T in best_TK.T]
+    share, difference = (None, None) if scorer == "random" else (SHARE, DIFFERENCE)  # known, not estimated: no ends
+    area = interval_of_means(mixed[:, 0] / mixed[:, 1], HOW, share) if len(mixed) else None
+    gains = [interval_of_means(best_T - rates_T, HOW, difference) for best_T in best_TK.T]
     return {
         "reward_model": how.reward_model,
         "scorer": scorer,
