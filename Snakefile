@@ -26,6 +26,7 @@ from vegflow.errors import VegflowError  # noqa: E402
 from vegflow.lock import clear_stale_locks  # noqa: E402
 from vegflow.options import JobOptions  # noqa: E402
 from vegflow.plan import Study  # noqa: E402
+from vegflow.sampling.engines import engine_packages, engine_source  # noqa: E402
 from vegflow.warm import prepare_environment  # noqa: E402
 
 # A study given on the command line stands alone: it does not inherit from config.yaml.
@@ -112,6 +113,7 @@ rule tables:
     input:
         f"{RESULTS}/tables/selections.parquet",
         f"{RESULTS}/tables/claims.parquet",
+        study.frontier_tables(),
 
 
 include: "workflow/rules/model.smk"
@@ -121,4 +123,5 @@ include: "workflow/rules/update.smk"
 include: "workflow/rules/rescore.smk"
 include: "workflow/rules/orm.smk"
 include: "workflow/rules/analyse.smk"
+include: "workflow/rules/verify.smk"
 include: "workflow/rules/report.smk"

@@ -70,3 +70,14 @@ STAGE_RUNS = pa.schema(
         column("cpu_s", pa.float64(), "CPU time of all its processes, seconds"),
     ]
 )
+
+STAGE_COSTS = pa.schema(
+    [
+        column("stage", pa.string(), "stage as the configuration writes it, run by itself on the whole pool"),
+        column("task_id", pa.string(), "task; empty for the part that does not grow with tasks or candidates"),
+        column("completion_sha256", pa.string(), "candidate; empty for the part that every task costs once"),
+        column("wall_s", pa.float64(), "mean wall time over the even repeats, seconds"),
+        column("cpu_s", pa.float64(), "mean CPU time of all processes over the even repeats, seconds"),
+    ]
+)
+"""What the cost of any pipeline is composed from; the odd repeats of RUNS are left to test it on."""

@@ -107,12 +107,24 @@ class VerificationConfig(Block):
     pipelines: dict[str, Annotated[tuple[Any, ...], Field(min_length=1)]] = Field(default_factory=dict)
     """Name -> list of stages, such as `[syntax, one_test, {majority: top 8}, {full: first}]`. The full suite over all
     candidates (`full`) is always there: what the others are compared with."""
-    ks: tuple[int, ...] = (8, 64)
+    orm: str = ""
+    """Whose scores the stage `orm` ranks by: a reward model of this study and its loss (`NAME.bradley_terry`), or the path of
+    a Parquet file of scores."""
+    ks: tuple[int, ...] = Field((8, 64), min_length=1)
     """Sizes of the random subsets of a task's samples that accuracy is computed for."""
     repeats: int = Field(5, ge=0)
     """Interleaved repeats of really running every pipeline; 0 replays stored outcomes alone."""
     workers: int = Field(1, ge=1)
     """Processes side by side in a run."""
+    test_s: float = Field(1.0, gt=0)
+    """CPU seconds that one test of a function may take, in the full suite as in a filter (wall seconds: ten times that)."""
+    memory_mb: int = Field(512, ge=32)
+    """Memory that a function may take beyond what its process had, MB."""
+    timeouts: Literal["prune", "keep"] = "prune"
+    """What a filter does with a candidate that it had to cut off: drop it, or let it pass as the paper does."""
+    test_order: Literal["written", "learned", "cheapest"] = "written"
+    """Order in which tests are tried: as written; those first that most often and most cheaply find a fault, learned from
+    the outcomes of the other half of a task's candidates; or the quickest first, learned in the same way."""
     seed: int = Field(0, ge=0)
     """Seed of the random ranker and of the order of runs."""
 
