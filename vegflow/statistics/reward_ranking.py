@@ -47,13 +47,12 @@ class Measuring:
 
 
 def rankings(
-    rollouts: pl.DataFrame, evaluations: pl.DataFrame, scores: pl.DataFrame, training: pl.DataFrame, how: Measuring
+    candidates: pl.DataFrame, scores: pl.DataFrame, training: pl.DataFrame, how: Measuring
 ) -> list[dict[str, Any]]:
-    """Rows for each scorer in `scores` and each control; for held-out tasks also fold by fold.
+    """Rows for each scorer in `scores` and each control, of what `candidates_of` gives; for held-out tasks also by fold.
 
-    Raises ArtifactError if a completion has no score, or a rollout no verdict.
+    Raises ArtifactError if a completion has no score.
     """
-    candidates = candidates_of(rollouts, evaluations, how.label)
     rows = [
         _row(candidates.with_columns(score=control(candidates).cast(pl.Float64)), name, "control", None, how)
         for name, control in CONTROLS.items()
