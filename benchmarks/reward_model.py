@@ -29,7 +29,7 @@ from vegflow.learning.reward_pool import pool_examples
 from vegflow.learning.reward_scoring import read
 from vegflow.learning.reward_training import train
 from vegflow.models.load import load_policy, load_tokenizer
-from vegflow.statistics.reward_ranking import Measuring, candidates_of, rankings
+from vegflow.statistics.reward_ranking import Measuring, candidates_of, pool_candidates, rankings
 from vegflow.tasks.functions import load_functions
 
 RESULTS = Path("results")
@@ -47,10 +47,11 @@ def run() -> dict[str, Any]:
     print(
         f"\n{'held out':34}{'AUROC':>7}{'interval':>16}{'pairs':>7}{'ECE':>7}{f'best of {KS[-1]}':>10}{'gain, interval':>24}"
     )
-    for title, examples, candidates, trunk, settings in data():
+    for title, examples, judged, trunk, settings in data():
         trained = train(trunk, examples, settings, "orm")
-        how = Measuring("orm", HELD_OUT, settings.label, "none", KS, 10)
-        rows = rankings(candidates, frame(trained.held_out, SCORES), frame(trained.training, REWARD_TRAINING), how)
+        how, scores = Measuring("orm", HELD_OUT, settings.label, "none", KS, 10), frame(trained.held_out, SCORES)
+        candidates = pool_candidates(judged, scores) if "program" in judged.columns else judged
+        rows = rankings(candidates, scores, frame(trained.training, REWARD_TRAINING), how)
         figures |= show(title, [row for row in rows if row["fold"] is None])
         if path := os.environ.get("VEGFLOW_ORM_SCORES"):
             write_table(path, trained.held_out, SCORES, {})
@@ -62,7 +63,7 @@ def run() -> dict[str, Any]:
 
 
 def data() -> Iterator[tuple[str, Examples, pl.DataFrame, Any, RewardTraining]]:
-    """(title, examples, candidates, trunk, settings) of each configuration."""
+    """(title, examples, candidates or a pool, trunk, settings) of each configuration."""
     pool = os.environ.get("VEGFLOW_ORM_POOL")
     if pool:
         yield from functions(Path(pool))
@@ -88,23 +89,7 @@ def functions(path: Path) -> Iterator[tuple[str, Examples, pl.DataFrame, Any, Re
     trunk = load_policy(model, None)
     for pooling in ("mean", "last"):
         settings = RewardTraining(pooling=pooling)
-        yield f"correct, {pooling}", examples, of_pool(pool, examples, trunk, settings), trunk, settings
-
-
-def of_pool(pool: list[dict[str, Any]], examples: Examples, trunk: Any, settings: RewardTraining) -> pl.DataFrame:
-    """Candidates as `rankings` takes them."""
-    counts = {(row["task_id"], row["completion_sha256"]): row["count"] for row in pool}
-    keys = [(completion.task_id, completion.sha256) for completion in examples.completions]
-    return pl.DataFrame(
-        {
-            "task_id": [task for task, _ in keys],
-            "completion_sha256": [sha256 for _, sha256 in keys],
-            "count": [counts[key] for key in keys],
-            "passes": examples.passes_N,
-            "nll": read(trunk, examples.completions, settings).nll_N,
-            "n_tokens": [len(completion.token_ids) for completion in examples.completions],
-        }
-    )
+        yield f"correct, {pooling}", examples, frame(pool, POOL), trunk, settings
 
 
 def show(title: str, rows: list[dict[str, Any]]) -> dict[str, float]:

@@ -133,10 +133,8 @@ ORM_EDITS = {
     ),
     "what is measured": (change("reward_models", "orm", "ks", to=[1, 2]), {"rank_orm": 2}),
     "what is learnt": (change("reward_models", "orm", "label", to="fast_1"), TRAINED),
-    "another trunk": (change("reward_models", "orm", "policy", to="rlvr@last"), TRAINED),
     "the code of the losses": (comment("vegflow/learning/reward_losses.py"), TRAINED),
     "the code of the rankings": (comment("vegflow/statistics/reward_ranking.py"), {"rank_orm": 2}),
-    "the code of training": (comment("vegflow/learning/reward_training.py"), TRAINED),
 }
 
 

@@ -49,7 +49,7 @@ class Measuring:
 def rankings(
     candidates: pl.DataFrame, scores: pl.DataFrame, training: pl.DataFrame, how: Measuring
 ) -> list[dict[str, Any]]:
-    """Rows for each scorer in `scores` and each control, of what `candidates_of` gives; for held-out tasks also by fold.
+    """Rows for each scorer in `scores` and each control, of what `candidates_of` or `pool_candidates` gives; for held-out tasks also by fold.
 
     Raises ArtifactError if a completion has no score.
     """
@@ -86,6 +86,22 @@ def candidates_of(rollouts: pl.DataFrame, evaluations: pl.DataFrame, label: str)
             passes=pl.col("passes").first(),
             nll=-pl.col("logprob").mean(),
             n_tokens=pl.col("n_tokens").first(),
+        )
+        .sort(KEY)
+    )
+
+
+def pool_candidates(pool: pl.DataFrame, scores: pl.DataFrame) -> pl.DataFrame:
+    """The same from a pool of staged verification; surprisal and tokens are the trunk's where none were recorded."""
+    read_once = scores.unique(KEY, keep="first").select(*KEY, trunk_nll="nll", trunk_tokens="n_tokens")
+    return (
+        pool.join(read_once, on=KEY, how="left")
+        .select(
+            *KEY,
+            "count",
+            passes="correct",
+            nll=pl.coalesce("nll", "trunk_nll").fill_null(0.0),
+            n_tokens=pl.coalesce("n_tokens", "trunk_tokens").fill_null(0),
         )
         .sort(KEY)
     )
