@@ -74,8 +74,10 @@ class JobOptions:
 
     def train_orm(self, name: str) -> str:
         """Parameters of the training of a reward model, as canonical JSON."""
-        training = self.config.reward_models[name].training().model_dump()
-        return _json(reward_model=name, model=self._model(), training=training)
+        config = self.config.reward_models[name]
+        entry = self.config.verification.get(config.train)
+        functions = {"functions": entry.tasks} if entry else {}
+        return _json(reward_model=name, model=self._model(), training=config.training().model_dump(), **functions)
 
     def score_orm(self, name: str) -> str:
         """Parameters of scoring with a reward model, as canonical JSON; how it was trained, its file says."""

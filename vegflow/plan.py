@@ -295,8 +295,8 @@ class Study:
     def reward_trunk(self, name: str) -> str:
         """Identity of the policy whose states a reward model's head reads."""
         model = self.config.reward_models[name]
-        source = self.config.trajectories.get(model.train) or self.config.sample_sets[model.train]
-        return self.policy(model.policy, source.seeds[0])
+        source = self.config.trajectories.get(model.train) or self.config.sample_sets.get(model.train)
+        return self.policy(model.policy, source.seeds[0] if source else -1)
 
     def reward_model(self, name: str) -> str:
         """Folder of a reward model: the model, how it was trained, its scores and how well they rank."""
@@ -317,9 +317,17 @@ class Study:
             for measured_on in (HELD_OUT, *model.score)
         ]
 
-    def ranked_source(self, name: str, measured_on: str) -> str:
-        """The trajectory or sample set whose verdicts a ranking is held against."""
-        return self.config.reward_models[name].train if measured_on == HELD_OUT else measured_on
+    def reward_verdicts(self, name: str, measured_on: str = HELD_OUT) -> dict[str, list[str]]:
+        """Files with the verdicts that a reward model learns from, or on a sample set that it scores.
+
+        Rollouts and evaluations; or, of Python functions, the pool of a verification and its tasks.
+        """
+        source = self.config.reward_models[name].train if measured_on == HELD_OUT else measured_on
+        if source in {**self.config.trajectories, **self.config.sample_sets}:
+            judged = {"rollouts": self.rollouts([source]), "evaluations": self.evaluations([source])}
+            return {**judged, "pool": [], "tasks": []}
+        pool = [f"{self.verification_folder(source)}/pool.parquet"]
+        return {"rollouts": [], "evaluations": [], "pool": pool, "tasks": self.function_files(source)}
 
     def verification_folder(self, name: str) -> str:
         """Folder of an entry of `verification`: its pool, its outcome matrix, and its runs if it has any."""
@@ -349,7 +357,9 @@ class Study:
             return []
         if is_file(entry.orm):
             return [str(self.file(entry.orm))]
-        return self.reward_scores(entry.orm.partition(".")[0], entry.rollouts)
+        model = entry.orm.partition(".")[0]
+        trained_on_it = self.config.reward_models[model].train == name
+        return self.reward_scores(model, HELD_OUT if trained_on_it else entry.rollouts)
 
     def collected(self, table: str) -> list[str]:
         """A table (`pool`, `checks`, `runs`, `stage_costs`) of every entry of `verification` that has it."""
