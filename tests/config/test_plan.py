@@ -113,3 +113,30 @@ def test_a_study_that_ships_can_be_planned(file):
         assert cell in study.cells
     for told in (options.select(), options.analyse(), options.draw(), options.render()):
         assert json.loads(told)
+
+
+ORM = {"train": "rlvr", "score": ["best"], "policy": "rlvr@last"}
+
+
+def test_a_reward_model_scores_each_cell_and_is_ranked_on_each_source(root):
+    study = Study(changed(("reward_models", "orm"), ORM), root)
+    folder = "results/s/reward_models/orm"
+    assert study.reward_scores("orm", "best") == [
+        f"{folder}/of/best/seed42/subset1/shard00{shard}.parquet" for shard in (0, 1)
+    ]
+    assert study.reward_scores("orm", "held-out") == [f"{folder}/held-out.parquet"]
+    assert study.reward_rankings() == [f"{folder}/ranking/held-out.parquet", f"{folder}/ranking/best.parquet"]
+    assert (study.ranked_source("orm", "held-out"), study.ranked_source("orm", "best")) == ("rlvr", "best")
+    assert study.reward_trunk("orm") == "rlvr/seed42/step003"
+
+
+def test_what_is_measured_of_a_reward_model_is_no_part_of_its_training(root):
+    raw = changed(("reward_models", "orm"), ORM)
+    before = JobOptions(Study(raw, root))
+    raw["reward_models"]["orm"] |= {"ks": [1, 2], "bins": 5, "score": []}
+    after = JobOptions(Study(raw, root))
+    assert before.train_orm("orm") == after.train_orm("orm")
+    assert before.score_orm("orm") == after.score_orm("orm")
+    assert before.rank_orm("orm", "held-out") != after.rank_orm("orm", "held-out")
+    raw["reward_models"]["orm"] |= {"l2": 5.0}
+    assert JobOptions(Study(raw, root)).train_orm("orm") != after.train_orm("orm")

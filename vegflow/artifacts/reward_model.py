@@ -71,7 +71,11 @@ REWARD_TRAINING = pa.schema(
 REWARD_MODELS = pa.schema(
     [
         column("reward_model", pa.string(), "its name in the study"),
-        column("scorer", pa.string(), "what ranks: REWARD_MODEL.LOSS, or a control by name"),
+        column(
+            "scorer",
+            pa.string(),
+            "what ranks: REWARD_MODEL.LOSS (.shuffled); or a control: random, shortest, surprisal (least likely first), confidence (likeliest first), majority (most frequent text first), oracle",
+        ),
         column(
             "kind",
             pa.string(),
@@ -105,6 +109,8 @@ REWARD_MODELS = pa.schema(
             "P(a passing completion of a task scores above a failing one), ties half, mean over tasks; 0.5 is chance",
             nullable=True,
         ),
+        column("auroc_low", pa.float64(), "lower end of its interval over tasks (Student's t, 95 %)", nullable=True),
+        column("auroc_high", pa.float64(), "upper end of its interval", nullable=True),
         column(
             "pairwise_accuracy",
             pa.float64(),
@@ -118,6 +124,15 @@ REWARD_MODELS = pa.schema(
             "P(the top-scored of k random rollouts passes), exact, ties broken at random, mean over tasks; NaN beyond a "
             "task's rollouts",
         ),
+        column(
+            "gain",
+            pa.list_(pa.float64()),
+            "best_of_k minus the pass rate, which is what a random choice yields at every k; mean over tasks",
+        ),
+        column(
+            "gain_low", pa.list_(pa.float64()), "lower ends of its intervals over tasks, paired (Student's t, 95 %)"
+        ),
+        column("gain_high", pa.list_(pa.float64()), "upper ends"),
         column("ece", pa.float64(), "expected calibration error of the probabilities", nullable=True),
         column("brier", pa.float64(), "mean squared error of the probabilities", nullable=True),
         column(

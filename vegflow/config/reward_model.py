@@ -36,7 +36,7 @@ class RewardTraining(Block):
     """What the head reads: the state at the completion's `last` token, as in the paper, or the `mean` over its tokens."""
     adapter: Literal["none", "lora"] = "none"
     """`none`: the trunk is frozen, a head is fitted to its states. `lora`: head and adapter are trained from there."""
-    l2: float = Field(0.03, gt=0)
+    l2: float = Field(0.3, gt=0)
     """Half of this times the squared norm of the head's weights, of states scaled to unit variance, is added to the loss."""
     lora: LoraConfig = LoraConfig()
     epochs: int = Field(2, ge=1)

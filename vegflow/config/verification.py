@@ -107,7 +107,10 @@ class VerificationConfig(Block):
     pipelines: dict[str, Annotated[tuple[Any, ...], Field(min_length=1)]] = Field(default_factory=dict)
     """Name -> list of stages, such as `[syntax, one_test, {majority: top 8}, {full: first}]`. The full suite over all
     candidates (`full`) is always there: what the others are compared with."""
-    ks: tuple[int, ...] = (8, 64)
+    orm: str = ""
+    """Whose scores the stage `orm` ranks by: a reward model of this study and its loss (`NAME.bradley_terry`), or the path of
+    a Parquet file of scores."""
+    ks: tuple[int, ...] = Field((8, 64), min_length=1)
     """Sizes of the random subsets of a task's samples that accuracy is computed for."""
     repeats: int = Field(5, ge=0)
     """Interleaved repeats of really running every pipeline; 0 replays stored outcomes alone."""

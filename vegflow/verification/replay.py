@@ -6,7 +6,7 @@ candidate, and every ranker's score, the counts of text majority and of output a
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -48,6 +48,8 @@ class TaskPool:
     """Order in which each candidate's tests are tried."""
     scores: Mapping[str, np.ndarray]
     """Reward model -> its scores [n], NaN where it gave none."""
+    kept: dict[Stage, np.ndarray] = field(default_factory=dict, compare=False, repr=False)
+    """What filters keep [n] bool, as far as it was asked for."""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -184,22 +186,27 @@ def steps(task: TaskPool, stages: Sequence[Stage], config: VerificationConfig, s
             score = RANKINGS[stage.name](task, Seen(reached, scorer))
             found.append(Step(stage, score=np.where(np.isnan(score), -np.inf, score)))
             continue
-        if stage.name == FULL:
-            keep = task.correct
-        else:
-            pairs = zip(task.outcomes, task.orders, strict=True)
-            keep = np.array([keeps(stage, outcomes, order, config) for outcomes, order in pairs], dtype=bool)
+        keep = task.correct if stage.name == FULL else _kept(task, stage, config)
         found.append(Step(stage, keep=keep))
         reached = reached & keep
     return found
 
 
+def _kept(task: TaskPool, stage: Stage, config: VerificationConfig) -> np.ndarray:
+    """What a filter keeps of a task's candidates [n] bool."""
+    if stage not in task.kept:
+        pairs = zip(task.outcomes, task.orders, strict=True)
+        task.kept[stage] = np.array([keeps(stage, outcomes, order, config) for outcomes, order in pairs], dtype=bool)
+    return task.kept[stage]
+
+
 def blocks(scores: Sequence[np.ndarray], n: int) -> np.ndarray:
     """Place [n] of each candidate in the order by the last of `scores`, equals by the one before; equal in all: tied."""
-    if not scores:
-        return np.zeros(n, dtype=np.int64)
-    keys = np.stack([-score for score in reversed(scores)], axis=1)
-    return np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1)
+    place = np.zeros(n, dtype=np.int64)
+    for score in scores:
+        later = np.unique(-score, return_inverse=True)[1]
+        place = np.unique(later * n + place, return_inverse=True)[1]
+    return place
 
 
 def orders_of(found: Sequence[np.ndarray], step: Step) -> list[np.ndarray]:
