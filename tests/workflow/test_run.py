@@ -15,8 +15,19 @@ from vegflow.artifacts.evaluations import EVALUATIONS
 from vegflow.artifacts.frames import read_frame
 from vegflow.artifacts.policies import NLL, UPDATES
 from vegflow.artifacts.rollouts import ROLLOUTS
+from vegflow.artifacts.verification import POOL, RUNS
+from vegflow.tasks.functions import load_functions
 
 STAGES = ("build_model", "sample", "evaluate", "update", "rescore", "select", "analyse", "draw", "render")
+
+
+def write_completions(path: Path) -> None:
+    """Four completions of each of three functions: right, right once more, wrong, and one that cannot be parsed."""
+    rows = []
+    for task in list(load_functions("own").values())[:3]:
+        for text in (task.solution, task.solution, "    return None\n", "    return (\n"):
+            rows.append({"task_id": task.id, "completion": text})
+    pl.DataFrame(rows).write_parquet(path)
 
 
 class Runner:
@@ -27,6 +38,7 @@ class Runner:
         self.root = root
         study = (root / "tests/workflow/pico_study.yaml").read_text()
         (folder / "study.yaml").write_text(study.replace("PICO", str(root / "tests/workflow/pico.yaml")))
+        write_completions(folder / "completions.parquet")
         self.made_twice: list[str] = []
         self._done: dict[str, int] = {}
 
