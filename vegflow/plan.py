@@ -5,6 +5,7 @@ Snakemake. Imports no torch: it runs each time the workflow is parsed.
 """
 
 import functools
+import os
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -88,7 +89,11 @@ class Study:
     def file(self, text: str) -> Path:
         """A file that the study names: from where one works, else from the project's folder."""
         path = Path(text).expanduser()
-        return path if path.exists() or path.is_absolute() else self.root / path
+        return path if path.exists() or path.is_absolute() else self._here(path)
+
+    def _here(self, path: Path) -> Path:
+        """A path inside the project as seen from where one works: results that are copied elsewhere stay up to date."""
+        return Path(os.path.relpath(self.root / path))
 
     # ---- tasks -------------------------------------------------------------------------------------------------
 
@@ -337,7 +342,8 @@ class Study:
         if entry.domain == "kernels" or entry.tasks == "humaneval":
             return []
         if entry.tasks == "own":
-            return [str(path) for path in sorted((self.root / "resources" / "functions").glob("*.yaml"))]
+            names = sorted(path.name for path in (self.root / "resources" / "functions").glob("*.yaml"))
+            return [str(self._here(Path("resources", "functions", name))) for name in names]
         return [str(self.file(entry.tasks))]
 
     def verification_scores(self, name: str) -> list[str]:
