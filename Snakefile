@@ -26,6 +26,7 @@ from vegflow.errors import VegflowError  # noqa: E402
 from vegflow.lock import clear_stale_locks  # noqa: E402
 from vegflow.options import JobOptions  # noqa: E402
 from vegflow.plan import Study  # noqa: E402
+from vegflow.sampling.engines import engine_packages, engine_source  # noqa: E402
 from vegflow.warm import prepare_environment  # noqa: E402
 
 # A study given on the command line stands alone: it does not inherit from config.yaml.

@@ -17,6 +17,8 @@ from vegflow.plan import Study
 from vegflow.tasks.catalogue import builtin_tasks, task_operations
 
 REPORTED_VERSIONS = ("vegflow", "torch", "transformers", "peft", "snakemake")
+MODEL_OPTIONS = ("device_map", "stop_tokens", "memory_gb")
+"""Keys of a model's file that jobs are told if they are set."""
 TRAJECTORY_FACTS = ("seeds", "steps", "group_size", "start", "objective", "learning_rate")
 
 
@@ -46,7 +48,7 @@ class JobOptions:
         return _json(
             cell=asdict(self.study.cells[cell]),
             sampling=self.config.sampling.model_dump(),
-            model=self._model(),
+            model=self._model() | self._engine(),
             tasks=self._tasks(self.study.cells[cell].tasks),
         )
 
@@ -67,7 +69,8 @@ class JobOptions:
 
     def rescore(self, policy: str) -> str:
         """Parameters of a rescoring job, as canonical JSON."""
-        return _json(policy=policy, model=self._model())
+        engine = self.config.sampling.model_dump(include={"engine", "url"})
+        return _json(policy=policy, model=self._model() | self._engine(), engine=engine)
 
     def train_orm(self, name: str) -> str:
         """Parameters of the training of a reward model, as canonical JSON."""
@@ -126,8 +129,15 @@ class JobOptions:
     def _model(self) -> dict[str, Any]:
         """How the base model is loaded and spoken to."""
         keep = ("revision", "dtype", "prompt", "lora_targets")
-        spread = {"device_map": self.model.device_map} if self.model.device_map else {}
-        return {"location": self.study.model_location, **{key: getattr(self.model, key) for key in keep}, **spread}
+        given = {key: value for key in MODEL_OPTIONS if (value := getattr(self.model, key))}
+        place = {"location": self.study.model_location, "name": Path(self.config.model).stem}
+        return place | {key: getattr(self.model, key) for key in keep} | given
+
+    def _engine(self) -> dict[str, Any]:
+        """The model's settings for the engine that samples and scores, if it has any."""
+        name = self.config.sampling.engine
+        settings = getattr(self.model, name, None)
+        return {name: settings.model_dump()} if settings else {}
 
     def _tasks(self, tasks: tuple[str, ...]) -> dict[str, Any]:
         """Where the tasks come from, and the revision of each: another reference is other work."""

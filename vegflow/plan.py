@@ -16,7 +16,8 @@ from vegflow.artifacts.figures import STAGED_FIGURES
 from vegflow.artifacts.frontier import FRONTIER_TABLES
 from vegflow.artifacts.io import digest
 from vegflow.artifacts.reward_model import HELD_OUT
-from vegflow.config.model import ModelConfig, load_model_config
+from vegflow.candidates.prompt import load_template
+from vegflow.config.model import ModelConfig, holds_model, load_model_config
 from vegflow.config.selection import default_strategies
 from vegflow.config.study import StudyConfig, parse_study, policy_reference
 from vegflow.config.verification_names import SHIPPED, is_file
@@ -66,16 +67,28 @@ class Study:
     def _check_model(self) -> None:
         """Raise ConfigError if the model's file cannot be used in this study."""
         build, place = self.model.build, f"model {self.config.model}"
-        if self.config.sampling.scaffold == "full" and self.prompt == "compact":
+        self._check_prompt()
+        if self.model.path and not holds_model(Path(self.model.path).expanduser()):
             raise ConfigError(
-                f"{self.where}: sampling.scaffold: 'full' needs a chat prompt; the compact one asks for a body"
+                f"{place}: {self.model.path} holds no config.json and is no .gguf file; is the path right?"
             )
-        if self.model.path and not (Path(self.model.path).expanduser() / "config.json").exists():
-            raise ConfigError(f"{place}: {self.model.path} holds no config.json; is the path right?")
         if build and not (self.root / "resources" / "corpus" / f"{build.corpus}.yaml").exists():
             raise ConfigError(f"{place}: build.corpus: there is no resources/corpus/{build.corpus}.yaml")
         if build and (unknown := set(build.tasks or ()) - builtin_tasks("cpu").keys()):
             raise ConfigError(f"{place}: build.tasks: there is no built-in task '{min(unknown)}'")
+
+    def _check_prompt(self) -> None:
+        """Raise ConfigError if there is no such template, or it has nothing for the scaffold."""
+        file = self.root / "resources" / "prompts" / f"{self.prompt}.yaml"
+        if not file.exists():
+            known = ", ".join(sorted(path.stem for path in file.parent.glob("*.yaml")))
+            raise ConfigError(
+                f"{self.where}: sampling.prompt: there is no template '{self.prompt}' (there are: {known})"
+            )
+        if self.config.sampling.scaffold == "full" and "full" not in load_template(file):
+            raise ConfigError(
+                f"{self.where}: sampling.scaffold: 'full' needs a chat prompt; '{self.prompt}' asks for a body"
+            )
 
     def _check_verification(self) -> None:
         """Raise ConfigError for a file that an entry of `verification` names and that is not there."""
@@ -241,10 +254,16 @@ class Study:
     # ---- what the rules ask ------------------------------------------------------------------------------------
 
     @property
+    def sampling_gpus(self) -> int:
+        """GPUs for a job that samples or scores: a running server has its own."""
+        return 0 if self.config.sampling.engine == "server" else self.model.gpus
+
+    @property
     def model_files(self) -> list[str]:
         """Files of the base model that jobs depend on; none for one on the hub, pinned by its revision."""
         if self.model.path:
-            return [str(Path(self.model.path).expanduser() / "config.json")]
+            path = Path(self.model.path).expanduser()
+            return [str(path if path.suffix == ".gguf" else path / "config.json")]
         return [f"{self.built_model}/{name}" for name in MODEL_FILES] if self.model.build else []
 
     @property

@@ -112,9 +112,14 @@ def parse_study(raw: Mapping[str, Any], where: str = "config.yaml") -> StudyConf
         raise ConfigError(f"{where}: {sentences(error)}") from error
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
-    problems = [*_trajectory_problems(study), *_sample_set_problems(study), *_reference_problems(study)]
-    problems += _reward_model_problems(study)
-    problems += verification_problems(study.verification, study.sample_sets, study.reward_models)
+    problems = [
+        *_filter_problems(study),
+        *_trajectory_problems(study),
+        *_sample_set_problems(study),
+        *_reference_problems(study),
+        *_reward_model_problems(study),
+        *verification_problems(study.verification, study.sample_sets, study.reward_models),
+    ]
     if problems:
         raise ConfigError(f"{where}: " + "; ".join(problems))
     return study
@@ -191,6 +196,17 @@ def _policy_problem(study: StudyConfig, text: str, place: str, *, every: bool = 
     if step.isdigit() and int(step) > study.trajectories[name].steps:
         return f"{place}: {name} has steps 0 to {study.trajectories[name].steps}, not {step}"
     return None
+
+
+def _filter_problems(study: StudyConfig) -> list[str]:
+    """Filters in a study that trains: an update divides by the probability of the whole distribution, which was not drawn from."""
+    if not study.trajectories or not study.sampling.filters:
+        return []
+    names = ", ".join(study.sampling.filters)
+    return [
+        f"sampling.{names}: trajectories learn from rollouts of the whole distribution, and this draws from a part of it; "
+        "leave it out, or sample in a study without trajectories"
+    ]
 
 
 def _trajectory_problems(study: StudyConfig) -> list[str]:
