@@ -116,7 +116,7 @@ EDITS = {
     "the code of replays": (comment("vegflow/verification/replay.py"), FRONTIER),
     "the code of running functions": (
         comment("vegflow/evaluation/function_child.py"),
-        {"verify_pool": 1, "verify_run": 1, **FRONTIER},
+        {"verify_pool": 2, "verify_run": 1, **FRONTIER},
     ),
     "the code of the figures of the frontier": (
         comment("vegflow/report/staged_figures.py"),
