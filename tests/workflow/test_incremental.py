@@ -1,5 +1,6 @@
 """The incremental contract: for each kind of edit, exactly the jobs that run again."""
 
+import copy
 import shutil
 import subprocess
 import sys
@@ -158,6 +159,38 @@ EDITS = {
 def test_an_edit_runs_again(project, edit, expected):
     edit(project)
     assert project.plan() == expected
+
+
+ORM = {"train": "rlvr", "score": ["best_of_n"]}
+TRAINED = {"train_orm": 1, "score_orm": 4, "rank_orm": 2}
+ORM_EDITS = {
+    "nothing": (lambda project: None, {}),
+    "K from 8 to 16": (
+        change("sample_sets", "best_of_n", "k", to=16),
+        {"sample": 4, "evaluate": 4, "rescore": 6, "score_orm": 4, "rank_orm": 1, **ANALYSIS},
+    ),
+    "what is measured": (change("reward_models", "orm", "ks", to=[1, 2]), {"rank_orm": 2}),
+    "what is learnt": (change("reward_models", "orm", "label", to="fast_1"), TRAINED),
+    "another trunk": (change("reward_models", "orm", "policy", to="rlvr@last"), TRAINED),
+    "the code of the losses": (comment("vegflow/learning/reward_losses.py"), TRAINED),
+    "the code of the rankings": (comment("vegflow/statistics/reward_ranking.py"), {"rank_orm": 2}),
+    "the code of training": (comment("vegflow/learning/reward_training.py"), TRAINED),
+}
+
+
+def test_a_reward_model_is_jobs_of_its_own(project):
+    project.study["reward_models"] = {"orm": ORM}
+    assert project.plan() == TRAINED
+    project.finish()
+    finished = project.study
+    for name, (edit, expected) in ORM_EDITS.items():
+        project.study = copy.deepcopy(finished)
+        before = {path: path.read_bytes() for path in (project.folder / "vegflow").rglob("*.py")}
+        edit(project)
+        assert project.plan() == expected, name
+        for path, text in before.items():
+            if path.read_bytes() != text:
+                path.write_bytes(text)
 
 
 def test_another_reference_of_one_task_runs_its_batches_again(project):

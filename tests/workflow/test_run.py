@@ -15,12 +15,13 @@ from vegflow.artifacts.evaluations import EVALUATIONS
 from vegflow.artifacts.frames import read_frame
 from vegflow.artifacts.frontier import FRONTIER
 from vegflow.artifacts.policies import NLL, UPDATES
+from vegflow.artifacts.reward_model import REWARD_MODELS, SCORES, completion_digest
 from vegflow.artifacts.rollouts import ROLLOUTS
 from vegflow.artifacts.verification import POOL, RUNS
 from vegflow.tasks.functions import load_functions
 
 STAGES = (
-    "build_model", "sample", "evaluate", "update", "rescore", "verify_pool", "verify_run", "select", "analyse", "frontier",
+    "build_model", "sample", "evaluate", "update", "train_orm", "rescore", "verify_pool", "verify_run", "select", "analyse", "frontier",
     "draw", "render",
 )  # fmt: skip
 
@@ -144,6 +145,20 @@ def test_rescoring_under_the_sampling_policy_gives_the_recorded_surprisal(runner
     assert same.height == 8
     assert (same["nll"] + same["logprob"]).abs().max() < 1e-3
     assert nll["policy_id"].n_unique() == 2
+
+
+def test_a_reward_model_scores_every_completion_of_tasks_it_has_not_seen(runner):
+    folder = runner.folder / "results/pico/reward_models/orm"
+    scores = read_frame(sorted((folder / "of").rglob("*.parquet")), SCORES)
+    samples = runner.frame("rollouts", ROLLOUTS).filter(source="best_of_n")
+    assert scores["fold"].null_count() == scores.height == 2 * samples.select("task_id", "completion").n_unique()
+    surprisal = dict(
+        zip(samples["completion"].map_elements(completion_digest, pl.String), -samples["logprob"], strict=True)
+    )
+    for digest, nll in scores.select("completion_sha256", "nll").rows():
+        assert abs(surprisal[digest] - nll) < 1e-3
+    rankings = read_frame([folder / "ranking/held-out.parquet", folder / "ranking/best_of_n.parquet"], REWARD_MODELS)
+    assert set(rankings["kind"]) >= {"control", "reward model"}
 
 
 def test_equal_candidates_have_one_verdict(runner):
