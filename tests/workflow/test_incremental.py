@@ -167,7 +167,7 @@ ORM_EDITS = {
     "nothing": (lambda project: None, {}),
     "K from 8 to 16": (
         change("sample_sets", "best_of_n", "k", to=16),
-        {"sample": 4, "evaluate": 4, "rescore": 6, "score_orm": 4, "rank_orm": 1, **ANALYSIS},
+        {"sample": 4, "evaluate": 4, "rescore": 6, "score_orm": 4, "rank_orm": 1, **KERNELS, **ANALYSIS},
     ),
     "what is measured": (change("reward_models", "orm", "ks", to=[1, 2]), {"rank_orm": 2}),
     "what is learnt": (change("reward_models", "orm", "label", to="fast_1"), TRAINED),
