@@ -2,8 +2,8 @@
 
 `VEGFLOW_STAGED_ROLLOUTS` names the completions, a Parquet file of rollouts or CodeT's file of HumanEval samples (JSON
 lines), and `VEGFLOW_STAGED_TASKS` their tasks, `own` or `humaneval`; unset, the completions of our own catalogue that ship.
-`VEGFLOW_STAGED_EVERY` takes every n-th task, `VEGFLOW_STAGED_REPEATS` is the number of interleaved repeats, 5 if unset;
-`VEGFLOW_STAGED_OUT` is a folder for the tables. The peer is `full`: every distinct candidate isolated, tests in order up to
+`VEGFLOW_STAGED_EVERY` takes every n-th task, `VEGFLOW_STAGED_SAMPLES` the first so many samples of each;
+`VEGFLOW_STAGED_REPEATS` is the number of interleaved repeats, 5 if unset; `VEGFLOW_STAGED_OUT` is a folder for the tables. The peer is `full`: every distinct candidate isolated, tests in order up to
 the first that fails. The ratio is its wall time over that of the pipeline HEADLINE, the median over repeats.
 """
 
@@ -61,7 +61,7 @@ def run() -> dict:
         ::every
     ]
     tasks = {task_id: tasks[task_id] for task_id in kept}
-    rollouts = [row for row in rollouts if row["task_id"] in tasks]
+    rollouts = _first(rollouts, tasks, int(os.environ.get("VEGFLOW_STAGED_SAMPLES", "100000")))
     repeats = int(os.environ.get("VEGFLOW_STAGED_REPEATS", "5"))
     pipelines = {name: tuple(stages) for name, stages in PIPELINES.items()}
     config = VerificationConfig(
@@ -74,6 +74,17 @@ def run() -> dict:
     if out:
         _save(Path(out), pool, checks, measured)
     return _report(pool, checks, measured, config, exhaustive)
+
+
+def _first(rollouts: Sequence[Mapping[str, Any]], tasks: Mapping[str, Any], samples: int) -> list[Mapping[str, Any]]:
+    """The first so many samples of each of the tasks."""
+    taken: dict[str, int] = dict.fromkeys(tasks, 0)
+    found = []
+    for row in rollouts:
+        if taken.get(row["task_id"], samples) < samples:
+            taken[row["task_id"]] += 1
+            found.append(row)
+    return found
 
 
 def _report(pool: Any, checks: Any, measured: Measured, config: VerificationConfig, exhaustive: float) -> dict:
