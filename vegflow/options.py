@@ -147,10 +147,10 @@ class JobOptions:
         return {**source, "revisions": {task: self.study.tasks[task].revision for task in tasks}}
 
     def _verified(self, name: str) -> dict[str, Any]:
-        """How candidates of an entry of `verification` are run; of kernels, as the evaluator runs them."""
+        """The tasks of an entry of `verification`, and how its candidates are run; of kernels, as the evaluator does."""
         entry = self.config.verification[name]
         if entry.domain == "functions":
-            return {}
+            return {"source": str(self.study.function_source(name))}
         tasks = tuple(dict.fromkeys(task for cell in self.study.cells_of(entry.rollouts) for task in cell.tasks))
         return {
             "evaluation": self.config.evaluation.model_dump(),

