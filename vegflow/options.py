@@ -132,7 +132,7 @@ class JobOptions:
         """How the base model is loaded and spoken to."""
         keep = ("revision", "dtype", "prompt", "lora_targets")
         given = {key: value for key in MODEL_OPTIONS if (value := getattr(self.model, key))}
-        place = {"location": self.study.model_location, "name": Path(self.config.model).stem}
+        place = {"location": self.study.model_location, "name": self.study.model_name}
         return place | {key: getattr(self.model, key) for key in keep} | given
 
     def _engine(self) -> dict[str, Any]:

@@ -17,12 +17,13 @@ from vegflow.artifacts.frontier import FRONTIER_TABLES
 from vegflow.artifacts.io import digest
 from vegflow.artifacts.reward_model import HELD_OUT
 from vegflow.candidates.prompt import load_template
-from vegflow.config.model import ModelConfig, holds_model, load_model_config
+from vegflow.config.model import ModelConfig, load_model_config
 from vegflow.config.selection import default_strategies
 from vegflow.config.study import StudyConfig, parse_study, policy_reference
 from vegflow.config.verification_names import SHIPPED, is_file
 from vegflow.digest import versions
 from vegflow.errors import ConfigError
+from vegflow.models.place import holds_model
 from vegflow.tasks.catalogue import builtin_tasks
 from vegflow.tasks.load import load_tasks, task_sets
 from vegflow.tasks.task import Task
@@ -268,8 +269,13 @@ class Study:
 
     @property
     def built_model(self) -> str:
-        """Folder of a model that is built here, shared by all studies; a file of one's own is named by its stem."""
-        return f"results/models/{Path(self.config.model).stem}"
+        """Folder of a model that is built here, shared by all studies."""
+        return f"results/models/{self.model_name}"
+
+    @property
+    def model_name(self) -> str:
+        """What the model's file is called, without `.yaml`; models of one's own are known by it too."""
+        return Path(self.config.model).name.removesuffix(".yaml").removesuffix(".yml")
 
     @property
     def model_location(self) -> str:
