@@ -74,8 +74,10 @@ class JobOptions:
 
     def train_orm(self, name: str) -> str:
         """Parameters of the training of a reward model, as canonical JSON."""
-        training = self.config.reward_models[name].training().model_dump()
-        return _json(reward_model=name, model=self._model(), training=training)
+        config = self.config.reward_models[name]
+        entry = self.config.verification.get(config.train)
+        functions = {"functions": entry.tasks} if entry else {}
+        return _json(reward_model=name, model=self._model(), training=config.training().model_dump(), **functions)
 
     def score_orm(self, name: str) -> str:
         """Parameters of scoring with a reward model, as canonical JSON; how it was trained, its file says."""
@@ -130,7 +132,7 @@ class JobOptions:
         """How the base model is loaded and spoken to."""
         keep = ("revision", "dtype", "prompt", "lora_targets")
         given = {key: value for key in MODEL_OPTIONS if (value := getattr(self.model, key))}
-        place = {"location": self.study.model_location, "name": Path(self.config.model).stem}
+        place = {"location": self.study.model_location, "name": self.study.model_name}
         return place | {key: getattr(self.model, key) for key in keep} | given
 
     def _engine(self) -> dict[str, Any]:
@@ -145,10 +147,10 @@ class JobOptions:
         return {**source, "revisions": {task: self.study.tasks[task].revision for task in tasks}}
 
     def _verified(self, name: str) -> dict[str, Any]:
-        """How candidates of an entry of `verification` are run; of kernels, as the evaluator runs them."""
+        """The tasks of an entry of `verification`, and how its candidates are run; of kernels, as the evaluator does."""
         entry = self.config.verification[name]
         if entry.domain == "functions":
-            return {}
+            return {"source": str(self.study.function_source(name))}
         tasks = tuple(dict.fromkeys(task for cell in self.study.cells_of(entry.rollouts) for task in cell.tasks))
         return {
             "evaluation": self.config.evaluation.model_dump(),

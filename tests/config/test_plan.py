@@ -126,8 +126,27 @@ def test_a_reward_model_scores_each_cell_and_is_ranked_on_each_source(root):
     ]
     assert study.reward_scores("orm", "held-out") == [f"{folder}/held-out.parquet"]
     assert study.reward_rankings() == [f"{folder}/ranking/held-out.parquet", f"{folder}/ranking/best.parquet"]
-    assert (study.ranked_source("orm", "held-out"), study.ranked_source("orm", "best")) == ("rlvr", "best")
+    assert study.reward_verdicts("orm")["rollouts"] == study.rollouts(["rlvr"])
+    assert study.reward_verdicts("orm", "best")["evaluations"] == study.evaluations(["best"])
     assert study.reward_trunk("orm") == "rlvr/seed42/step003"
+
+
+FUNCTIONS = {"domain": "functions", "pipelines": {"orm": ["orm"]}}
+
+
+def test_a_reward_model_of_functions_learns_from_a_pool_whose_pipelines_rank_by_what_was_held_out(root, tmp_path):
+    rollouts = tmp_path / "completions.parquet"
+    rollouts.touch()
+    raw = changed(("verification", "own"), FUNCTIONS | {"rollouts": str(rollouts), "orm": "orm.bradley_terry"})
+    raw["reward_models"] = {"orm": {"train": "own"}}
+    study = Study(raw, root)
+    verdicts = study.reward_verdicts("orm")
+    assert verdicts["pool"] == ["results/s/verification/own/pool.parquet"]
+    assert verdicts["rollouts"] == verdicts["evaluations"] == []
+    assert verdicts["tasks"] == study.function_files("own") != []
+    assert study.verification_scores("own") == ["results/s/reward_models/orm/held-out.parquet"]
+    assert study.reward_trunk("orm") == "base"
+    assert json.loads(JobOptions(study).train_orm("orm"))["functions"] == "own"
 
 
 def test_what_is_measured_of_a_reward_model_is_no_part_of_its_training(root):

@@ -107,7 +107,8 @@ WRONG = {
     "a reward model of no rollouts": (
         ("reward_models", "orm"),
         {"train": "rl"},
-        "reward_models.orm.train: there is no trajectory or sample set 'rl' (there are: rlvr, ttt, code, best)",
+        "reward_models.orm.train: there is no trajectory, sample set or verification of functions 'rl' (there are: rlvr, "
+        "ttt, code, best)",
     ),
     "a reward model that scores no sample set": (
         ("reward_models", "orm"),

@@ -6,6 +6,8 @@ import pytest
 from tests.learning.reward_scenario import examples, planted, row, settings, verdict
 from vegflow.errors import VegflowError
 from vegflow.learning.reward_examples import distinct, folds_of, joined, lessons_of, make_examples
+from vegflow.learning.reward_pool import MOST_TOKENS, pool_examples
+from vegflow.tasks.functions import FunctionTask
 
 
 def test_equal_texts_of_a_task_are_one_completion_and_of_two_tasks_two():
@@ -90,3 +92,41 @@ def test_shuffling_keeps_each_tasks_counts_and_moves_verdict_and_speed_together(
         assert again.passes_N[numbers].sum() == found.passes_N[numbers].sum()
     assert (np.isnan(again.speed_N3[:, 0]) == ~again.passes_N).all()
     assert (found.shuffled(0).passes_N == again.passes_N).all()
+
+
+TASKS = {
+    "own/add": FunctionTask("own/add", "add", "def add(a, b):\n", ()),
+    "own/neg": FunctionTask("own/neg", "neg", "def neg(a):\n", ()),
+}
+
+
+class Letters:
+    """A tokenizer of characters."""
+
+    eos_token_id = 0
+
+    def __call__(self, text, add_special_tokens):
+        return {"input_ids": [ord(letter) for letter in text]}
+
+
+def test_a_function_is_read_up_to_its_end_and_then_stops():
+    pool = [
+        {"task_id": "own/neg", "completion_sha256": "c", "completion": "    return -a\n\nprint(1)\n", "correct": True},
+        {"task_id": "own/add", "completion_sha256": "b", "completion": "    return a\n", "correct": False},
+        {
+            "task_id": "own/add",
+            "completion_sha256": "a",
+            "completion": "    a" + " + b" * MOST_TOKENS,
+            "correct": False,
+        },
+    ]
+    found = pool_examples(pool, TASKS, Letters())
+    assert [(c.task_id, c.sha256) for c in found.completions] == [("own/add", "a"), ("own/add", "b"), ("own/neg", "c")]
+    cut, short, longer = (c.token_ids for c in found.completions)
+    assert (len(cut), cut[-1] != 0) == (MOST_TOKENS, True)
+    assert "".join(map(chr, short[:-1])) == "    return a\n"
+    assert "".join(map(chr, longer[:-1])) == "    return -a\n"
+    assert short[-1] == longer[-1] == 0
+    assert "".join(map(chr, found.completions[0].prompt_ids)) == TASKS["own/add"].prompt
+    assert found.passes_N.tolist() == [False, False, True]
+    assert np.isnan(found.speed_N3).all()

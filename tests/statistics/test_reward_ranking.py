@@ -8,7 +8,7 @@ from vegflow.artifacts.io import to_table
 from vegflow.artifacts.reward_model import HELD_OUT, REWARD_MODELS, REWARD_TRAINING, SCORES, completion_digest
 from vegflow.errors import ArtifactError
 from vegflow.statistics.ranking import auroc, best_of_k
-from vegflow.statistics.reward_ranking import CONTROLS, Measuring, rankings
+from vegflow.statistics.reward_ranking import CONTROLS, Measuring, candidates_of, rankings
 
 HOW = Measuring("orm", "samples", "correct", "none", (1, 2, 4), 4)
 TASKS = {
@@ -48,6 +48,11 @@ def study(fold=None, scorer="orm.cross_entropy"):
     )
 
 
+def ranked(tables, records, how=HOW):
+    rollouts, evaluations, scores = tables
+    return rankings(candidates_of(rollouts, evaluations, how.label), scores, records, how)
+
+
 def training(*records):
     base = {"n_train_completions": 4, "train_loss": 0.1, "steps": 9, "trunk_seconds": 2.0}
     return frame([base | record for record in records], REWARD_TRAINING)
@@ -69,7 +74,7 @@ def row(rows, scorer, fold=None):
 
 
 def test_a_scorer_by_hand():
-    rows = rankings(*study(), training(WHOLE, WHOLE | {"fold": 0, "seconds": 99.0}), HOW)
+    rows = ranked(study(), training(WHOLE, WHOLE | {"fold": 0, "seconds": 99.0}))
     assert to_table(rows, REWARD_MODELS).num_rows == len(CONTROLS) + 1
     found = row(rows, "orm.cross_entropy")
     assert (found["n_tasks"], found["n_mixed_tasks"], found["n_completions"], found["n_rollouts"]) == (3, 2, 11, 12)
@@ -89,10 +94,10 @@ def test_a_scorer_by_hand():
 
 
 def test_controls_bound_it_and_need_no_training():
-    rows = rankings(*study(), training(WHOLE), HOW)
+    rows = ranked(study(), training(WHOLE))
     random, oracle = row(rows, "random"), row(rows, "oracle")
     np.testing.assert_allclose(random["gain"], 0, atol=1e-12)
-    assert random["auroc"] == 0.5
+    assert (random["auroc"], random["auroc_low"], random["auroc_high"]) == (0.5, None, None)
     assert oracle["auroc"] == 1.0
     assert oracle["best_of_k"][-1] == 1.0
     for one in rows:
@@ -107,7 +112,7 @@ def test_held_out_tasks_are_measured_fold_by_fold_and_together():
     folds = {"a": 0, "b": 1, "c": 1}
     records = [WHOLE | {"fold": fold, "n_train_tasks": 4 + 2 * fold} for fold in (0, 1)]
     how = Measuring("orm", HELD_OUT, "correct", "none", (1,), 4)
-    rows = rankings(*study(fold=folds), training(WHOLE | {"seconds": 50.0}, *records), how)
+    rows = ranked(study(fold=folds), training(WHOLE | {"seconds": 50.0}, *records), how)
     assert row(rows, "orm.cross_entropy")["seconds"] == 6.0
     assert row(rows, "orm.cross_entropy")["n_train_tasks"] == 5
     assert row(rows, "orm.cross_entropy", 0)["auroc"] == 1.0
@@ -117,7 +122,7 @@ def test_held_out_tasks_are_measured_fold_by_fold_and_together():
 
 def test_more_than_a_task_has_is_nan():
     how = Measuring("orm", "samples", "correct", "none", (4, 5), 4)
-    found = row(rankings(*study(), training(WHOLE), how), "orm.cross_entropy")
+    found = row(ranked(study(), training(WHOLE), how), "orm.cross_entropy")
     assert np.isfinite(found["best_of_k"][0])
     assert np.isnan(found["best_of_k"][1])
 
@@ -127,18 +132,18 @@ def test_rollouts_whose_evaluation_broke_are_left_out():
     broken = evaluations.with_columns(
         status=pl.when(pl.col("rollout_id") == "a:2").then(pl.lit("evaluator_error")).otherwise("status")
     )
-    assert row(rankings(rollouts, broken, scores, training(WHOLE), HOW), "random")["n_rollouts"] == 11
+    assert row(ranked((rollouts, broken, scores), training(WHOLE)), "random")["n_rollouts"] == 11
 
 
 def test_what_is_missing_is_a_sentence():
     rollouts, evaluations, scores = study()
     with pytest.raises(ArtifactError, match="1 completions have no score of 'orm"):
-        rankings(rollouts, evaluations, scores.head(10), training(WHOLE), HOW)
+        ranked((rollouts, evaluations, scores.head(10)), training(WHOLE))
     with pytest.raises(ArtifactError, match="2 rollouts have no evaluation"):
-        rankings(rollouts, evaluations.head(10), scores, training(WHOLE), HOW)
+        ranked((rollouts, evaluations.head(10), scores), training(WHOLE))
 
 
 def test_without_scores_there_are_the_controls(tmp_path):
     rollouts, evaluations, scores = study()
-    rows = rankings(rollouts, evaluations, scores.head(0), training(), HOW)
+    rows = ranked((rollouts, evaluations, scores.head(0)), training())
     assert [r["scorer"] for r in rows] == list(CONTROLS)

@@ -19,7 +19,7 @@ def pool(counts, reward, scores=None):
     n, reward = len(counts), np.asarray(reward, dtype=float)
     return TaskPool(
         task_id="t", names=tuple(map(str, range(n))), counts=np.asarray(counts), correct=reward > 0, fast_1=reward > 1, reward=reward,
-        nll=np.zeros(n), length=np.ones(n), twins=np.asarray(counts), outcomes=({},) * n, answers=({},) * n,
+        nll=np.zeros(n), length=np.ones(n), twins=np.asarray(counts), outcomes=({},) * n, seconds=({},) * n, answers=({},) * n,
         orders=((),) * n, scores=scores or {},
     )  # fmt: skip
 

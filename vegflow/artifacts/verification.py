@@ -33,7 +33,11 @@ CHECKS = pa.schema(
     [
         column("task_id", pa.string(), "task"),
         column("completion_sha256", pa.string(), "candidate"),
-        column("check", pa.string(), "syntax, lint, import, or test/N for the task's test number N"),
+        column(
+            "check",
+            pa.string(),
+            "syntax, lint, import, test/N for the task's test number N, or full: a kernel's whole evaluation",
+        ),
         column("outcome", pa.string(), "one of: " + ", ".join(OUTCOMES)),
         column("error_kind", pa.string(), "exception or reason, in a word; empty if it passes"),
         column("answer_sha256", pa.string(), "digest of what it answered, for agreement; null if none", nullable=True),

@@ -80,11 +80,6 @@ class ModelConfig(Block):
         return targets
 
 
-def holds_model(path: Path) -> bool:
-    """Whether a path is a model: a folder in Hugging Face's layout, or a GGUF file."""
-    return path.is_file() if path.suffix == ".gguf" else (path / "config.json").exists()
-
-
 def load_model_config(name: str, root: Path) -> ModelConfig:
     """The model called `name`: `resources/models/NAME.yaml` under `root`, or a path to such a file.
 

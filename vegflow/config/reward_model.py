@@ -72,7 +72,8 @@ class RewardModelConfig(RewardTraining):
     """A scalar head on the study's base model that says how likely a completion passes, trained on evaluated rollouts."""
 
     train: str
-    """A trajectory or sample set whose evaluated rollouts are learnt from."""
+    """A trajectory or sample set whose evaluated rollouts are learnt from; or an entry of `verification` of Python functions,
+    whose pool is, and whose pipelines then rank by the held-out scores."""
     score: tuple[str, ...] = ()
     """Sample sets whose completions are scored. Tasks that were also trained on get held-out scores."""
     policy: str = "base"

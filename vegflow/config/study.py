@@ -288,13 +288,26 @@ def _reference_problems(study: StudyConfig) -> list[str]:
     return problems
 
 
+def _training_problem(study: StudyConfig, name: str) -> str | None:
+    """Why a reward model cannot learn from what is called so."""
+    own = [*study.trajectories, *study.sample_sets]
+    functions = [key for key, entry in study.verification.items() if entry.domain == "functions"]
+    if name in own and name in functions:
+        return f"'{name}' is also an entry of verification; call one of them differently"
+    if name in study.verification and name not in [*own, *functions]:
+        return f"verification.{name} is of kernels; train on the rollouts that it verifies, or others"
+    if name not in [*own, *functions]:
+        known = ", ".join([*own, *functions]) or "none"
+        return f"there is no trajectory, sample set or verification of functions '{name}' (there are: {known})"
+    return None
+
+
 def _reward_model_problems(study: StudyConfig) -> list[str]:
     problems = []
     for name, model in study.reward_models.items():
         place = f"reward_models.{name}"
-        if model.train not in {**study.trajectories, **study.sample_sets}:
-            known = ", ".join([*study.trajectories, *study.sample_sets]) or "none"
-            problems.append(f"{place}.train: there is no trajectory or sample set '{model.train}' (there are: {known})")
+        if problem := _training_problem(study, model.train):
+            problems.append(f"{place}.train: {problem}")
         for scored in model.score:
             if scored not in study.sample_sets:
                 known = ", ".join(study.sample_sets) or "none"

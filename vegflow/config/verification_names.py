@@ -21,7 +21,7 @@ def verification_problems(
     return [
         f"verification.{name}.{problem}"
         for name, entry in entries.items()
-        for problem in (*_rollouts(entry, sample_sets), *_orm(entry, reward_models), *_ks(entry))
+        for problem in (*_rollouts(entry, sample_sets), *_orm(name, entry, reward_models), *_ks(entry))
     ]
 
 
@@ -46,7 +46,7 @@ def _rollouts(entry: VerificationConfig, sample_sets: Collection[str]) -> Iterat
         yield f"tasks: '{entry.tasks}' is for functions; a kernel's task is that of its sample set"
 
 
-def _orm(entry: VerificationConfig, reward_models: Mapping[str, RewardModelConfig]) -> Iterator[str]:
+def _orm(name: str, entry: VerificationConfig, reward_models: Mapping[str, RewardModelConfig]) -> Iterator[str]:
     if not entry.orm:
         if uses_orm(entry):
             yield "orm: a pipeline has the stage orm; name a reward model and its loss, or a file of scores"
@@ -59,7 +59,7 @@ def _orm(entry: VerificationConfig, reward_models: Mapping[str, RewardModelConfi
         yield f"orm: there is no reward model '{entry.orm}' (there are: {known})"
     elif loss not in reward_models[model].losses:
         yield f"orm: reward_models.{model} has no loss '{loss}' (it has: {', '.join(reward_models[model].losses)})"
-    elif entry.rollouts not in reward_models[model].score:
+    elif name != reward_models[model].train and entry.rollouts not in reward_models[model].score:
         yield f"orm: reward_models.{model}.score does not name '{entry.rollouts}', so there are no scores of it"
 
 

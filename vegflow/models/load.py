@@ -4,7 +4,6 @@ Knows where a model is and what can go wrong on the way, as one sentence; what r
 `vegflow.learning`.
 """
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,36 +11,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from vegflow.config.model import holds_model
 from vegflow.errors import ConfigError
 from vegflow.models.memory import check_memory, expected_gb
+from vegflow.models.place import MODELS, arguments, local_path
 
 ADAPTER = "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
-MODELS = "VEGFLOW_MODELS"
-"""Environment variable: a folder with models called as their files are, which are taken instead of the hub's."""
-
-
-def place(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of Transformers' `from_pretrained` that say where a model is.
-
-    A model of the hub (it has a revision) is looked up in the folder VEGFLOW_MODELS first. A GGUF file is a folder and the
-    name of a file in it. Raises ConfigError if a local model is not there.
-    """
-    path, revision, root = Path(options["location"]), options["revision"], os.environ.get(MODELS)
-    if revision:
-        if not root:
-            return {"pretrained_model_name_or_path": options["location"], "revision": revision}
-        local = [Path(root) / options["name"], Path(root) / f"{options['name']}.gguf"]
-        found = [candidate for candidate in local if holds_model(candidate)]
-        if not found:
-            return {"pretrained_model_name_or_path": options["location"], "revision": revision}
-        path = found[0]
-    if not holds_model(path):
-        raise ConfigError(f"there is no model at '{path}': no config.json and no .gguf file")
-    if path.suffix == ".gguf":
-        return {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
-    return {"pretrained_model_name_or_path": str(path)}
 
 
 def load_tokenizer(options: Mapping[str, Any]) -> Any:
@@ -49,7 +24,7 @@ def load_tokenizer(options: Mapping[str, Any]) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(**place(options))
+        return AutoTokenizer.from_pretrained(**arguments(options))
     except (OSError, ValueError, ImportError) as error:
         raise ConfigError(_cannot_load("tokenizer", options, error)) from error
 
@@ -63,9 +38,8 @@ def load_model(options: Mapping[str, Any], device: str = "cpu") -> nn.Module:
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    spread, where = options.get("device_map"), place(options)
-    local = Path(where["pretrained_model_name_or_path"], where.get("gguf_file", ""))
-    wanted = options.get("memory_gb") or (expected_gb(local, options["dtype"]) if local.exists() else 0)
+    spread, where, local = options.get("device_map"), arguments(options), local_path(options)
+    wanted = options.get("memory_gb") or (expected_gb(local, options["dtype"]) if local else 0)
     check_memory(options.get("name", options["location"]), wanted, device)
     try:
         family = AutoModelForCausalLM._model_mapping[type(AutoConfig.from_pretrained(**where))]
@@ -106,7 +80,7 @@ def stop_tokens(options: Mapping[str, Any], tokenizer: Any) -> frozenset[int]:
 
     ids = {tokenizer.eos_token_id}
     try:
-        where = {key: value for key, value in place(options).items() if key != "gguf_file"}
+        where = {key: value for key, value in arguments(options).items() if key != "gguf_file"}
         configured = GenerationConfig.from_pretrained(where.pop("pretrained_model_name_or_path"), **where).eos_token_id
         ids |= set(configured) if isinstance(configured, list) else {configured}
     except OSError:

@@ -47,13 +47,12 @@ class Measuring:
 
 
 def rankings(
-    rollouts: pl.DataFrame, evaluations: pl.DataFrame, scores: pl.DataFrame, training: pl.DataFrame, how: Measuring
+    candidates: pl.DataFrame, scores: pl.DataFrame, training: pl.DataFrame, how: Measuring
 ) -> list[dict[str, Any]]:
-    """Rows for each scorer in `scores` and each control; for held-out tasks also fold by fold.
+    """Rows for each scorer in `scores` and each control, of what `candidates_of` or `pool_candidates` gives; for held-out tasks also by fold.
 
-    Raises ArtifactError if a completion has no score, or a rollout no verdict.
+    Raises ArtifactError if a completion has no score.
     """
-    candidates = candidates_of(rollouts, evaluations, how.label)
     rows = [
         _row(candidates.with_columns(score=control(candidates).cast(pl.Float64)), name, "control", None, how)
         for name, control in CONTROLS.items()
@@ -92,6 +91,22 @@ def candidates_of(rollouts: pl.DataFrame, evaluations: pl.DataFrame, label: str)
     )
 
 
+def pool_candidates(pool: pl.DataFrame, scores: pl.DataFrame) -> pl.DataFrame:
+    """The same from a pool of staged verification; surprisal and tokens are the trunk's where none were recorded."""
+    read_once = scores.unique(KEY, keep="first").select(*KEY, trunk_nll="nll", trunk_tokens="n_tokens")
+    return (
+        pool.join(read_once, on=KEY, how="left")
+        .select(
+            *KEY,
+            "count",
+            passes="correct",
+            nll=pl.coalesce("nll", "trunk_nll").fill_null(0.0),
+            n_tokens=pl.coalesce("n_tokens", "trunk_tokens").fill_null(0),
+        )
+        .sort(KEY)
+    )
+
+
 def _scored(candidates: pl.DataFrame, scores: pl.DataFrame, scorer: str) -> pl.DataFrame:
     once = scores.unique(KEY, keep="first", maintain_order=True)
     found = candidates.join(
@@ -109,8 +124,9 @@ def _row(candidates: pl.DataFrame, scorer: str, kind: str, fold: int | None, how
     rates_T = np.array([(t["passes"] * t["count"]).sum() / t["count"].sum() for t in tasks])
     pairs = np.array([pairs_in_order(t["score"], t["passes"]) for t in tasks]).reshape(-1, 2)
     mixed = pairs[pairs[:, 1] > 0]
-    area = interval_of_means(mixed[:, 0] / mixed[:, 1], HOW, SHARE) if len(mixed) else None
-    gains = [interval_of_means(best_T - rates_T, HOW, DIFFERENCE) for best_T in best_TK.T]
+    share, difference = (None, None) if scorer == "random" else (SHARE, DIFFERENCE)  # known, not estimated: no ends
+    area = interval_of_means(mixed[:, 0] / mixed[:, 1], HOW, share) if len(mixed) else None
+    gains = [interval_of_means(best_T - rates_T, HOW, difference) for best_T in best_TK.T]
     return {
         "reward_model": how.reward_model,
         "scorer": scorer,

@@ -32,7 +32,7 @@ class StageCost:
     own: tuple[np.ndarray, ...]
     """For each candidate that it runs, by task: T arrays [n]."""
     measured: bool
-    """By running the stage, or there is nothing to run; else the sum of the checks' CPU times, without process starts."""
+    """By running the stage, or there is nothing to run; else the sum of the checks' times, without process starts."""
 
 
 class Costs:
@@ -70,26 +70,28 @@ class Costs:
         return StageCost(rows.get(("", ""), 0.0), task, own, True)
 
     def _from_checks(self, stage: Stage) -> StageCost:
-        own = tuple(
-            np.array([_seconds(stage, outcomes, order) for outcomes, order in zip(p.outcomes, p.orders, strict=True)])
-            for p in self.pools
-        )
+        own = tuple(np.array([_seconds(stage, pool, i) for i in range(len(pool))]) for pool in self.pools)
         return StageCost(0.0, np.zeros(len(self.pools)), own, stage.name in FREE)
 
 
-def _seconds(stage: Stage, outcomes: Mapping[str, tuple[str, float]], order: Sequence[int]) -> float:
-    """CPU time of a stage's checks of one candidate, up to the first test that it fails; `orm` counts as free."""
+def _seconds(stage: Stage, pool: TaskPool, i: int) -> float:
+    """Wall time of a stage's checks of one candidate, up to the first test that it fails; `orm` counts as free.
+
+    A kernel's full suite is its evaluation, timing included, where its time was stored.
+    """
+    known, outcomes = pool.seconds[i], pool.outcomes[i]
     if stage.name == "agreement":
         stage = AGREEMENT
     if stage.name in RANKERS:
         return 0.0
-    if stage.name in ("syntax", "lint"):
-        return outcomes[stage.name][1]
-    tests = order if stage.name == FULL else tests_of(stage, order)
+    if stage.name in ("syntax", "lint", FULL) and stage.name in known:
+        return known[stage.name]
     total = 0.0
-    for check in ("import", *(f"{TEST}{number}" for number in tests)):
-        outcome, seconds = outcomes[check]
-        total += seconds
-        if outcome != "pass" or (stage.seconds is not None and total > stage.seconds):
+    for check in (
+        "import",
+        *(f"{TEST}{n}" for n in (pool.orders[i] if stage.name == FULL else tests_of(stage, pool.orders[i]))),
+    ):
+        total += known[check]
+        if outcomes[check][0] != "pass" or (stage.seconds is not None and total > stage.seconds):
             break
     return total if stage.seconds is None else min(total, stage.seconds)

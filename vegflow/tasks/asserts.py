@@ -38,33 +38,42 @@ def split_tests(code: str, name: str) -> tuple[Test, ...]:
     return _split(_renamed(ast.parse(code), name).body)
 
 
-def split_check(code: str, check: str = "check") -> tuple[str, tuple[Test, ...]]:
+def split_check(code: str, name: str, check: str = "check") -> tuple[str, tuple[Test, ...]]:
     """HumanEval's form: the code around a function `check(candidate)`, and the tests in its body.
 
-    Raises ValueError if there is no such function.
+    They may call the function by its own `name` as well. Raises ValueError if there is no `check`.
     """
-    module = ast.parse(code)
+    module = _renamed(ast.parse(code), name)
     found = [node for node in module.body if isinstance(node, ast.FunctionDef) and node.name == check]
     if not found or len(found[-1].args.args) != 1:
         raise ValueError(f"the test code defines no function {check} with one argument")
     around = [node for node in module.body if node is not found[-1]]
     setup = "\n".join(ast.unparse(node) for node in around if not _is_metadata(node))
-    name = found[-1].args.args[0].arg
-    return setup, _split(_renamed(ast.Module(found[-1].body, []), name).body)
+    body = _renamed(ast.Module(found[-1].body, []), found[-1].args.args[0].arg).body
+    names = {name for node in around if not _is_metadata(node) for name in _bound(node)}
+    return setup, _split(body, names)
 
 
-def _split(statements: Sequence[ast.stmt]) -> tuple[Test, ...]:
-    tests, before = [], []
+def _split(statements: Sequence[ast.stmt], around: set[str] = frozenset()) -> tuple[Test, ...]:
+    """`around`: names that are bound before the statements."""
+    tests, before, bound = [], [], set(around)
+    derived: set[str] = set()  # names whose values come from the function, such as x after `x = candidate(3)`
     for statement in statements:
-        if not _mentions(statement):
-            if not isinstance(statement, ast.Assert | ast.Pass):
-                before.append(statement)
-        elif isinstance(statement, ast.Assert) and not before and (apart := _apart(statement)):
+        about = _mentions(statement) or bool(_names(statement) & derived)
+        asserts = any(isinstance(node, ast.Assert) for node in ast.walk(statement))
+        if (
+            about
+            and isinstance(statement, ast.Assert)
+            and not _names(statement) & bound
+            and (apart := _apart(statement))
+        ):
             tests.append(apart)
-        elif any(isinstance(node, ast.Assert) for node in ast.walk(statement)):
+        elif about and asserts:
             tests.append(Test(_text([*before, statement])))
-        else:  # such as `x = candidate(3)`, which later asserts are about
+        elif not isinstance(statement, ast.Assert | ast.Pass):
             before.append(statement)
+            bound |= _bound(statement)
+            derived |= _bound(statement) if about else set()
     return tuple(tests)
 
 
@@ -113,6 +122,23 @@ def _renamed(module: ast.Module, name: str) -> ast.Module:
 
 def _mentions(node: ast.AST) -> bool:
     return any(isinstance(part, ast.Name) and part.id == CANDIDATE for part in ast.walk(node))
+
+
+def _names(node: ast.AST) -> set[str]:
+    return {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
+
+
+def _bound(statement: ast.stmt) -> set[str]:
+    """Names that a statement may give a meaning to."""
+    found = {
+        part.id for part in ast.walk(statement) if isinstance(part, ast.Name) and not isinstance(part.ctx, ast.Load)
+    }
+    for part in ast.walk(statement):
+        if isinstance(part, ast.FunctionDef | ast.ClassDef):
+            found.add(part.name)
+        elif isinstance(part, ast.alias):
+            found.add((part.asname or part.name).split(".")[0])
+    return found
 
 
 def _is_metadata(node: ast.stmt) -> bool:

@@ -140,9 +140,9 @@ def _line(entry: Any, where: str) -> FunctionTask:
     if isinstance(entry, dict) and "test_list" in entry:
         return _mbpp(entry, where)
     fields = _fields(entry, ("task_id", "prompt", "test", "entry_point"), where)
-    setup, tests = _tests(lambda: split_check(fields["test"]), where)
+    setup, tests = _tests(lambda: split_check(fields["test"], fields["entry_point"].strip()), where)
     solution = entry.get("canonical_solution", "")
-    return FunctionTask(fields["task_id"], fields["entry_point"], fields["prompt"], tests, setup, solution)
+    return FunctionTask(fields["task_id"], fields["entry_point"].strip(), fields["prompt"], tests, setup, solution)
 
 
 def _mbpp(entry: Mapping[str, Any], where: str) -> FunctionTask:

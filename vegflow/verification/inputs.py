@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vegflow.artifacts.frames import scan_frame
-from vegflow.artifacts.reward_model import SCORES
+from vegflow.artifacts.reward_model import SCORES, completion_digest
 from vegflow.artifacts.rollouts import ROLLOUTS
 from vegflow.errors import ArtifactError
 
@@ -26,6 +26,28 @@ def read_completions(path: str | Path) -> list[dict[str, Any]]:
     if not rows:
         raise ArtifactError(f"{path}: there is no completion in it")
     return rows
+
+
+def evaluation_checks(
+    rollouts: Sequence[Mapping[str, Any]], evaluations: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Rows of CHECKS, check `full`: what a kernel's whole evaluation, timing included, said of each candidate and took."""
+    verdicts = {row["rollout_id"]: row for row in evaluations}
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    for rollout in rollouts:
+        key = rollout["task_id"], completion_digest(rollout["completion"])
+        row = verdicts[rollout["rollout_id"]]
+        rows[key] = {
+            "task_id": key[0],
+            "completion_sha256": key[1],
+            "check": "full",
+            "outcome": "pass" if row["correct"] else "timeout" if row["status"] == "timeout" else "fail",
+            "error_kind": "" if row["correct"] else row["status"],
+            "answer_sha256": None,
+            "wall_s": row["evaluate_wall_s"],
+            "cpu_s": row["evaluate_cpu_s"] + row["build_cpu_s"],
+        }
+    return list(rows.values())
 
 
 def read_scores(paths: Sequence[str | Path], scorer: str) -> Mapping[tuple[str, str], float]:

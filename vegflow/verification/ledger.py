@@ -32,6 +32,12 @@ class Ledger:
         self.cpu_s[key] = self.cpu_s.get(key, 0.0) + cpu - self._cpu
         self._wall, self._cpu = wall, cpu
 
+    def absorb(self, other: "Ledger") -> None:
+        """Add another's bookings."""
+        for mine, theirs in ((self.wall_s, other.wall_s), (self.cpu_s, other.cpu_s)):
+            for key, seconds in theirs.items():
+                mine[key] = mine.get(key, 0.0) + seconds
+
     def spread(self, keys: Sequence[Key]) -> None:
         """Charge what the stage did to `keys` in equal parts, if nothing was booked to any of them."""
         self.book()

@@ -35,6 +35,13 @@ class StageRun:
         return sum(self.ledger.cpu_s.values())
 
 
+def sum_of(one: StageRun, other: StageRun) -> StageRun:
+    """The same stage on both their candidates."""
+    one.ledger.absorb(other.ledger)
+    counts = (one.n_in + other.n_in, one.n_kept + other.n_kept, one.n_run + other.n_run)
+    return StageRun(one.stage, *counts, one.ledger)
+
+
 @dataclass
 class Course:
     """Candidates on their way through a pipeline."""

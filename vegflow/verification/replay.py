@@ -42,6 +42,8 @@ class TaskPool:
     """Samples whose completion makes the same program [n]."""
     outcomes: tuple[dict[str, Outcome], ...]
     """check -> (outcome, CPU seconds)."""
+    seconds: tuple[dict[str, float], ...]
+    """check -> its wall time, seconds."""
     answers: tuple[dict[str, str], ...]
     """check -> digest of the answer, where there was one."""
     orders: tuple[tuple[int, ...], ...]
@@ -68,11 +70,13 @@ def task_pools(
 ) -> dict[str, TaskPool]:
     """Rows of POOL and CHECKS, and score tables, by task id (in the order of the pool)."""
     outcomes: dict[tuple[str, str], dict[str, Outcome]] = {}
+    seconds: dict[tuple[str, str], dict[str, float]] = {}
     answers: dict[tuple[str, str], dict[str, str]] = {}
     tests: dict[str, set[int]] = {}
     for row in checks:
         key = row["task_id"], row["completion_sha256"]
         outcomes.setdefault(key, {})[row["check"]] = row["outcome"], row["cpu_s"]
+        seconds.setdefault(key, {})[row["check"]] = row["wall_s"]
         if row["answer_sha256"] is not None:
             answers.setdefault(key, {})[row["check"]] = row["answer_sha256"]
         if row["check"].startswith(TEST):
@@ -82,12 +86,16 @@ def task_pools(
     for row in pool:
         by_task.setdefault(row["task_id"], []).append(row)
     return {
-        task: _task_pool(task, sorted(rows, key=lambda row: row["first_index"]), outcomes, answers, orders, scores)
+        task: _task_pool(
+            task, sorted(rows, key=lambda row: row["first_index"]), outcomes, seconds, answers, orders, scores
+        )
         for task, rows in by_task.items()
     }
 
 
-def _task_pool(task: str, rows: list, outcomes: dict, answers: dict, orders: dict, scores: Mapping) -> TaskPool:
+def _task_pool(
+    task: str, rows: list, outcomes: dict, seconds: dict, answers: dict, orders: dict, scores: Mapping
+) -> TaskPool:
     keys = [(task, row["completion_sha256"]) for row in rows]
     texts = [row["program"] if row["program"] is not None else row["completion"] for row in rows]
     programs = [bare(text) for text in texts]
@@ -105,6 +113,7 @@ def _task_pool(task: str, rows: list, outcomes: dict, answers: dict, orders: dic
         length=np.array([len(text) for text in texts], dtype=float),
         twins=np.array([samples[program] for program in programs], dtype=np.int64),
         outcomes=tuple(outcomes.get(key, {}) for key in keys),
+        seconds=tuple(seconds.get(key, {}) for key in keys),
         answers=tuple(answers.get(key, {}) for key in keys),
         orders=tuple(tuple(orders.get((task, half_of(name)), ())) for _, name in keys),
         scores={

@@ -3,6 +3,8 @@
 Knows clocks and the order of runs; what a stage does is in `verifiers`, who executes candidates in the executors.
 """
 
+import contextlib
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +18,7 @@ from vegflow.tasks.task import Task
 from vegflow.verification.executor import Entry, Executor
 from vegflow.verification.functions import FunctionExecutor
 from vegflow.verification.ledger import STAGE, Key, Ledger, own_cpu_s
-from vegflow.verification.pipeline import Course, picks, run_pipeline
+from vegflow.verification.pipeline import StageRun, picks, run_pipeline, sum_of
 from vegflow.verification.stored import test_orders
 from vegflow.verification.verifiers import Context, Scorer
 
@@ -24,6 +26,8 @@ Progress = Callable[[int, int, str], None]
 NOOP = "noop"
 START = "start"
 """In STAGE_COSTS: what comes before the first stage, processes and models."""
+BLOCK = 6
+"""Tasks that each pipeline takes in turn."""
 PROBE = "probe "
 """A stage by itself on the whole pool, for STAGE_COSTS."""
 
@@ -68,31 +72,39 @@ def run_pipelines(
 
     `pool` are rows of POOL; `checks`, rows of CHECKS, serve learned test orders only. `scores`: name of a reward model
     -> (task_id, completion_sha256) -> score, taken where `scorers` (by name, too) has no model to run.
-    `evaluation` is the evaluator's protocol, for kernels. Every run starts its own processes. In the even repeats each
-    stage also runs by itself on the whole pool, in the same random order: that is what STAGE_COSTS are from, so that the
-    odd repeats are left to test what is composed of them.
+    `evaluation` is the evaluator's protocol, for kernels. Every run starts its own processes. A repeat goes through the
+    pool in blocks of BLOCK tasks, and each block through all pipelines in a new random order, so that a busy minute of the
+    machine is not one pipeline's alone. In the even repeats each stage also runs by itself on all of the pool: that is
+    what STAGE_COSTS are from, so that the odd repeats are left to test what is composed of them.
     """
     bench = _bench(pool, checks, scores, tasks, config, evaluation, scorers or {})
     pipelines = {NOOP: ()} | config.parsed()
     probes = {PROBE + cost_key(stage): (plain(stage),) for stages in pipelines.values() for stage in stages}
     probes.pop(PROBE + FULL, None)  # the pipeline `full` is that already
+    blocks = _blocks(pool)
     runs, stage_runs, costs = [], [], Costs()
-    total = config.repeats * len(pipelines) + (config.repeats + 1) // 2 * len(probes)
+    total = len(blocks) * (config.repeats * len(pipelines) + (config.repeats + 1) // 2 * len(probes))
     done = 0
     for repeat in range(config.repeats):
         turn = pipelines | (probes if repeat % 2 == 0 else {})
         names = sorted(turn)
-        stream("verification runs", config.seed, repeat).shuffle(names)
-        for name in names:
-            run, course, start = _run(bench, name, turn[name])
+        draws = stream("verification runs", config.seed, repeat)
+        draws.shuffle(names)
+        with contextlib.ExitStack() as stack:
+            running = {name: stack.enter_context(contextlib.closing(Run(bench, name, turn[name]))) for name in names}
+            for block in blocks:
+                draws.shuffle(names)
+                for name in names:
+                    running[name].take(block)
+                    done += 1
+                    if progress is not None:
+                        progress(done, total, f"repeat {repeat + 1}: {name} {running[name].wall_s:.2f} s")
+        for name, run in running.items():
             if not name.startswith(PROBE):
-                runs.append({"pipeline": name, "repeat": repeat} | run)
-                stage_runs += _stage_rows(name, repeat, course)
+                runs.append({"pipeline": name, "repeat": repeat} | run.row())
+                stage_runs += _stage_rows(name, repeat, run.stages)
             if repeat % 2 == 0 and (name.startswith(PROBE) or name == FULL):
-                costs.add(cost_key(turn[name][0]), course.runs[0].ledger, start)
-            done += 1
-            if progress is not None:
-                progress(done, total, f"repeat {repeat + 1}: {name} {run['wall_s']:.2f} s")
+                costs.add(cost_key(turn[name][0]), run.stages[0].ledger, run.start)
     return Measured(runs, stage_runs, costs.rows())
 
 
@@ -150,51 +162,83 @@ def _bench(pool: Any, checks: Any, scores: Any, tasks: Any, config: Any, evaluat
     return Bench(pool, needed, config, counts, orders, scores, scorers, start)
 
 
-def _run(bench: Bench, name: str, stages: Sequence[Stage]) -> tuple[dict[str, Any], Course, Ledger]:
-    """One run: the columns of RUNS that it fills, its stages, and what starting cost."""
-    began, began_cpu = time.perf_counter(), own_cpu_s()
-    entries = [Entry.of(row) for row in bench.pool]
-    executor = bench.start()
-    try:
-        for ranker in {stage.name for stage in stages} & bench.scorers.keys():
-            bench.scorers[ranker].load()
-        fixed_s = time.perf_counter() - began
-        start = Ledger(executor.cpu_s, {STAGE: fixed_s}, {STAGE: executor.cpu_s() - began_cpu})
-        context = Context(
-            executor=executor,
-            config=bench.config,
-            n_tests=bench.n_tests,
-            orders=bench.orders,
-            truth={(row["task_id"], row["completion_sha256"]): row["reward"] for row in bench.pool},
-            scores=bench.scores,
-            scorers=bench.scorers,
-        )
-        if name == NOOP:
-            executor.noop(entries)
-            course = Course(entries)
+class Run:
+    """One run of a pipeline: started once, then given the pool block by block."""
+
+    def __init__(self, bench: Bench, name: str, stages: Sequence[Stage]) -> None:
+        began, began_cpu = time.perf_counter(), own_cpu_s()
+        self._bench, self._name, self._stages = bench, name, stages
+        self._executor = bench.start()
+        try:
+            for ranker in {stage.name for stage in stages} & bench.scorers.keys():
+                bench.scorers[ranker].load()
+            cpu_s = self._executor.cpu_s() - began_cpu
+        except BaseException:
+            self._executor.close()
+            raise
+        self.wall_s = time.perf_counter() - began
+        self.cpu_s = cpu_s
+        self.start = Ledger(self._executor.cpu_s, {STAGE: self.wall_s}, {STAGE: cpu_s})
+        """What came before the first stage."""
+        self.stages: list[StageRun] = []
+        self._picks: dict[str, Entry | None] = {}
+        self._counts = {"n_samples": 0, "n_candidates": 0}
+
+    def take(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Run it on some tasks' rows of the pool."""
+        began, began_cpu = time.perf_counter(), self._executor.cpu_s()
+        entries = [Entry.of(row) for row in rows]
+        if self._name == NOOP:
+            self._executor.noop(entries)
         else:
-            course = run_pipeline(stages, entries, context)
-        found = picks(stages, entries, course)
-        cpu_s = executor.cpu_s() - began_cpu
-    finally:
-        executor.close()
-    wall_s = time.perf_counter() - began
-    values = _values(bench.pool, found) if name != NOOP else {"picked_correct": 0.0, "picked_reward": 0.0}
-    counts = {"n_samples": sum(entry.count for entry in entries), "n_candidates": len(entries)}
-    times = {"wall_s": wall_s, "cpu_s": cpu_s, "fixed_s": fixed_s, "workers": bench.config.workers}
-    return counts | times | values, course, start
+            course = run_pipeline(self._stages, entries, self._context())
+            self._picks |= picks(self._stages, entries, course)
+            sums = (
+                [sum_of(*pair) for pair in zip(self.stages, course.runs, strict=True)] if self.stages else course.runs
+            )
+            self.stages = sums
+        self.wall_s += time.perf_counter() - began
+        self.cpu_s += self._executor.cpu_s() - began_cpu
+        self._counts["n_samples"] += sum(entry.count for entry in entries)
+        self._counts["n_candidates"] += len(entries)
+
+    def row(self) -> dict[str, Any]:
+        """The columns of RUNS but the first two."""
+        times = {"wall_s": self.wall_s, "cpu_s": self.cpu_s, "fixed_s": self.start.wall_s[STAGE]}
+        values = _values(self._bench.pool, self._picks)
+        return self._counts | times | {"workers": self._bench.config.workers} | values
+
+    def close(self) -> None:
+        """End its processes."""
+        self._executor.close()
+
+    def _context(self) -> Context:
+        bench = self._bench
+        truth = {(row["task_id"], row["completion_sha256"]): row["reward"] for row in bench.pool}
+        known = {"truth": truth, "scores": bench.scores, "scorers": bench.scorers}
+        return Context(self._executor, bench.config, bench.n_tests, bench.orders, **known)
+
+
+def _blocks(pool: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
+    """The pool's rows in blocks of BLOCK tasks each."""
+    tasks = list(dict.fromkeys(row["task_id"] for row in pool))
+    places = {task_id: number // BLOCK for number, task_id in enumerate(tasks)}
+    blocks: list[list[Mapping[str, Any]]] = [[] for _ in range(math.ceil(len(tasks) / BLOCK))]
+    for row in pool:
+        blocks[places[row["task_id"]]].append(row)
+    return blocks
 
 
 def _values(pool: Sequence[Mapping[str, Any]], found: Mapping[str, Entry | None]) -> dict[str, float]:
     truth = {(row["task_id"], row["completion_sha256"]): row for row in pool}
     rows = [truth[task_id, entry.sha256] for task_id, entry in found.items() if entry is not None]
     return {
-        "picked_correct": sum(row["correct"] for row in rows) / len(found),
-        "picked_reward": sum(row["reward"] for row in rows) / len(found),
+        "picked_correct": sum(row["correct"] for row in rows) / max(len(found), 1),
+        "picked_reward": sum(row["reward"] for row in rows) / max(len(found), 1),
     }
 
 
-def _stage_rows(name: str, repeat: int, course: Course) -> list[dict[str, Any]]:
+def _stage_rows(name: str, repeat: int, stages: Sequence[StageRun]) -> list[dict[str, Any]]:
     return [
         {
             "pipeline": name,
@@ -207,5 +251,5 @@ def _stage_rows(name: str, repeat: int, course: Course) -> list[dict[str, Any]]:
             "wall_s": run.wall_s,
             "cpu_s": run.cpu_s,
         }
-        for place, run in enumerate(course.runs)
+        for place, run in enumerate(stages)
     ]

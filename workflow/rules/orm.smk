@@ -2,7 +2,8 @@
 #
 # Scores of a sample set are one file a cell, like its rollouts, so that more K, seeds or tasks are more files.
 #
-# In:  rollouts and evaluations of a trajectory or sample set; the trunk (base model, and a policy's adapter if named)
+# In:  rollouts and evaluations of a trajectory or sample set, or the pool of a verification of Python functions;
+#      the trunk (base model, and a policy's adapter if named)
 # Out: results/STUDY/reward_models/NAME/{model.safetensors,training.parquet,held-out.parquet}
 #      results/STUDY/reward_models/NAME/of/CELL.parquet          scores
 #      results/STUDY/reward_models/NAME/ranking/SOURCE.parquet   how well they rank
@@ -11,14 +12,9 @@
 rule train_orm:
     """Fit a scalar head (and an adapter) to tell completions that pass from those that fail."""
     input:
+        unpack(lambda wildcards: study.reward_verdicts(wildcards.orm)),
         model=study.model_files,
         adapter=lambda wildcards: study.adapter(study.reward_trunk(wildcards.orm)),
-        rollouts=lambda wildcards: study.rollouts(
-            [study.config.reward_models[wildcards.orm].train]
-        ),
-        evaluations=lambda wildcards: study.evaluations(
-            [study.config.reward_models[wildcards.orm].train]
-        ),
     output:
         model=f"{RESULTS}/reward_models/{{orm}}/model.safetensors",
         training=f"{RESULTS}/reward_models/{{orm}}/training.parquet",
@@ -37,7 +33,7 @@ rule train_orm:
         versions=versions("torch", "transformers", "peft"),
     shell:
         "python -m vegflow.warm train_orm --options {params.options:q} --adapter '{input.adapter}'"
-        " --rollouts {input.rollouts} --evaluations {input.evaluations} --output {output.model}"
+        " --rollouts {input.rollouts} --evaluations {input.evaluations} --pool {input.pool} --output {output.model}"
         " --training {output.training} --held_out {output.held_out} --gpus {resources.gpu} --threads {threads} > {log} 2>&1"
 
 
@@ -71,16 +67,15 @@ rule score_orm:
 rule rank_orm:
     """Measure AUROC, calibration and best-of-k of a reward model beside the controls."""
     input:
+        unpack(
+            lambda wildcards: study.reward_verdicts(
+                wildcards.orm, wildcards.measured_on
+            )
+        ),
         scores=lambda wildcards: study.reward_scores(
             wildcards.orm, wildcards.measured_on
         ),
         training=f"{RESULTS}/reward_models/{{orm}}/training.parquet",
-        rollouts=lambda wildcards: study.rollouts(
-            [study.ranked_source(wildcards.orm, wildcards.measured_on)]
-        ),
-        evaluations=lambda wildcards: study.evaluations(
-            [study.ranked_source(wildcards.orm, wildcards.measured_on)]
-        ),
     output:
         f"{RESULTS}/reward_models/{{orm}}/ranking/{{measured_on}}.parquet",
     log:
@@ -97,4 +92,5 @@ rule rank_orm:
         versions=versions("numpy", "polars"),
     shell:
         "python -m vegflow.warm rank_orm --options {params.options:q} --scores {input.scores} --training {input.training}"
-        " --rollouts {input.rollouts} --evaluations {input.evaluations} --output {output} > {log} 2>&1"
+        " --rollouts {input.rollouts} --evaluations {input.evaluations} --pool {input.pool}"
+        " --output {output} > {log} 2>&1"

@@ -27,10 +27,13 @@ rule verify_pool:
         gpu=lambda wildcards: study.verification_gpus(wildcards.verification),
     params:
         options=lambda wildcards: options.verify_pool(wildcards.verification),
-        code=code_digest("workflow/scripts/verify_pool.py"),
-        versions=versions("torch"),
+        script=lambda wildcards: study.verification_script(wildcards.verification),
+        code=lambda wildcards: code_digest(
+            f"workflow/scripts/{study.verification_script(wildcards.verification)}.py"
+        ),
+        versions=lambda wildcards: study.verification_versions(wildcards.verification),
     shell:
-        "python -m vegflow.warm verify_pool --options {params.options:q} --rollouts {input.rollouts}"
+        "python -m vegflow.warm {params.script} --options {params.options:q} --rollouts {input.rollouts}"
         " --evaluations {input.evaluations} --pool {output.pool} --checks {output.checks}"
         " --threads {threads} > {log} 2>&1"
 
@@ -59,7 +62,7 @@ rule verify_run:
     params:
         options=lambda wildcards: options.verify_run(wildcards.verification),
         code=code_digest("workflow/scripts/verify_run.py"),
-        versions=versions("torch"),
+        versions=lambda wildcards: study.verification_versions(wildcards.verification),
     shell:
         "python -m vegflow.warm verify_run --options {params.options:q} --pool {input.pool} --checks {input.checks}"
         " --scores {input.scores} --outputs {output} --threads {threads} > {log} 2>&1"

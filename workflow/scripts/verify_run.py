@@ -25,7 +25,7 @@ def main(args: Namespace) -> None:
         read_rows(args.pool, POOL),
         read_rows(args.checks, CHECKS),
         {"orm": read_scores(args.scores, config.orm)} if args.scores else {},
-        load_revisions(args.options["tasks"]) if kernels else load_functions(config.tasks),
+        load_revisions(args.options["tasks"]) if kernels else load_functions(args.options["source"]),
         config,
         protocol,
         progress=lambda done, of, what: progress(f"{done}/{of} {what}"),
