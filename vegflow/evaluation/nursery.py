@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vegflow.evaluation import channel
+from vegflow.evaluation import channel, heap
 from vegflow.evaluation.verdict import Fault
 from vegflow.evaluation.worker import ANSWER_S, Death, Worker
 
@@ -54,9 +54,7 @@ class Zygote:
         own_root = "" if root in sysconfig.get_paths().values() else root
         environment = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "/", "PYTHONPATH": own_root}
         environment |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        # freed memory stays with the process: a page fault in one call and not in another is noise
-        environment |= {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40)}
-        environment["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"  # huge pages lie alike in every process
+        environment |= heap.ENVIRONMENT
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         if visible is not None:
             environment["CUDA_VISIBLE_DEVICES"] = visible
