@@ -26,6 +26,7 @@ from vegflow.errors import VegflowError  # noqa: E402
 from vegflow.lock import clear_stale_locks  # noqa: E402
 from vegflow.options import JobOptions  # noqa: E402
 from vegflow.plan import Study  # noqa: E402
+from vegflow.sampling.engines import engine_packages, engine_source  # noqa: E402
 from vegflow.warm import prepare_environment  # noqa: E402
 
 # A study given on the command line stands alone: it does not inherit from config.yaml.
@@ -62,6 +63,8 @@ wildcard_constraints:
     cell=r"[^/]+/seed\d+/.+",
     policy=r"base|[^/]+/seed\d+/step\d+",
     trained=r"[^/]+/seed\d+/step\d+",
+    orm="[a-z][a-z0-9_]*",
+    measured_on="[a-z][a-z0-9_-]*",
 
 
 localrules:
@@ -69,6 +72,7 @@ localrules:
     samples,
     evaluations,
     trajectories,
+    reward_models,
     tables,
 
 
@@ -76,6 +80,7 @@ rule all:
     """The whole study: tables, figures and report."""
     input:
         f"{RESULTS}/report.html",
+        study.reward_rankings(),
 
 
 rule samples:
@@ -97,11 +102,18 @@ rule trajectories:
         study.updates(),
 
 
+rule reward_models:
+    """Every outcome reward model, trained, and how well it ranks."""
+    input:
+        study.reward_rankings(),
+
+
 rule tables:
     """All analysis tables."""
     input:
         f"{RESULTS}/tables/selections.parquet",
         f"{RESULTS}/tables/claims.parquet",
+        study.frontier_tables(),
 
 
 include: "workflow/rules/model.smk"
@@ -109,5 +121,7 @@ include: "workflow/rules/sample.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/update.smk"
 include: "workflow/rules/rescore.smk"
+include: "workflow/rules/orm.smk"
 include: "workflow/rules/analyse.smk"
+include: "workflow/rules/verify.smk"
 include: "workflow/rules/report.smk"

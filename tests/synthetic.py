@@ -211,7 +211,7 @@ def _updates(runs: tuple[int, ...], steps: int, group: int) -> list[dict]:
             "reward_mean": 0.9, "reward_std": 0.3, "advantage_abs_mean": 0.7, "advantage_max": 3.0,
             "zero_variance_groups": 0, "fast_negative_share": 0.2, "distinct_candidates": 5 * group // 2, "stepped": True,
             "temperature": 0.25, "kl_step": 0.01, "ratio_mean": 1.0, "clipped_share": 0.0, "effective_rollouts": 2.5 * group,
-            "seconds": 1.0,
+            "seconds": 1.0, "capped_share": 0.0, "mismatch_mean": 1e-6, "mismatch_max": 1e-5, "mismatch": [],
         }
         for name, seed, step in made
     ]  # fmt: skip

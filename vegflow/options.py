@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from vegflow.candidates.prompt import load_template, prompt_text
+from vegflow.config.frontier import COLLECTED, NOT_RUN
 from vegflow.config.study import policy_reference
 from vegflow.plan import Study
 from vegflow.tasks.catalogue import builtin_tasks, task_operations
 
 REPORTED_VERSIONS = ("vegflow", "torch", "transformers", "peft", "snakemake")
+MODEL_OPTIONS = ("device_map", "stop_tokens", "memory_gb")
+"""Keys of a model's file that jobs are told if they are set."""
 TRAJECTORY_FACTS = ("seeds", "steps", "group_size", "start", "objective", "learning_rate")
 
 
@@ -45,7 +48,7 @@ class JobOptions:
         return _json(
             cell=asdict(self.study.cells[cell]),
             sampling=self.config.sampling.model_dump(),
-            model=self._model(),
+            model=self._model() | self._engine(),
             tasks=self._tasks(self.study.cells[cell].tasks),
         )
 
@@ -66,7 +69,46 @@ class JobOptions:
 
     def rescore(self, policy: str) -> str:
         """Parameters of a rescoring job, as canonical JSON."""
-        return _json(policy=policy, model=self._model())
+        engine = self.config.sampling.model_dump(include={"engine", "url"})
+        return _json(policy=policy, model=self._model() | self._engine(), engine=engine)
+
+    def train_orm(self, name: str) -> str:
+        """Parameters of the training of a reward model, as canonical JSON."""
+        config = self.config.reward_models[name]
+        entry = self.config.verification.get(config.train)
+        functions = {"functions": entry.tasks} if entry else {}
+        return _json(reward_model=name, model=self._model(), training=config.training().model_dump(), **functions)
+
+    def score_orm(self, name: str) -> str:
+        """Parameters of scoring with a reward model, as canonical JSON; how it was trained, its file says."""
+        return _json(reward_model=name, model=self._model())
+
+    def rank_orm(self, name: str, measured_on: str) -> str:
+        """Parameters of measuring how well a reward model ranks, as canonical JSON."""
+        config = self.config.reward_models[name]
+        settings = {key: getattr(config, key) for key in ("label", "adapter", "ks", "bins")}
+        return _json(reward_model=name, measured_on=measured_on, **settings)
+
+    def verify_pool(self, name: str) -> str:
+        """Parameters of collecting a pool and its outcome matrix, as canonical JSON: no pipeline is one of them."""
+        entry = self.config.verification[name]
+        return _json(verification=entry.model_dump(include=set(COLLECTED)), **self._verified(name))
+
+    def verify_run(self, name: str) -> str:
+        """Parameters of running an entry's pipelines, as canonical JSON."""
+        entry = self.config.verification[name]
+        return _json(verification=entry.model_dump(exclude=set(NOT_RUN)), **self._verified(name))
+
+    def frontier(self) -> str:
+        """Parameters of the tables of staged verification, as canonical JSON."""
+        statistics = {key: getattr(self.config.statistics, key) for key in ("bootstrap", "confidence", "seed")}
+        entries = {name: entry.model_dump() for name, entry in self.config.verification.items()}
+        scores = {name: self.study.verification_scores(name) for name in entries}
+        return _json(frontier={"verification": entries, **statistics}, scores=scores)
+
+    def draw_frontier(self) -> str:
+        """Parameters of the figures of staged verification, as canonical JSON."""
+        return _json(names=list(self.config.verification))
 
     def select(self) -> str:
         """Parameters of selection, as canonical JSON."""
@@ -89,13 +131,32 @@ class JobOptions:
     def _model(self) -> dict[str, Any]:
         """How the base model is loaded and spoken to."""
         keep = ("revision", "dtype", "prompt", "lora_targets")
-        spread = {"device_map": self.model.device_map} if self.model.device_map else {}
-        return {"location": self.study.model_location, **{key: getattr(self.model, key) for key in keep}, **spread}
+        given = {key: value for key in MODEL_OPTIONS if (value := getattr(self.model, key))}
+        place = {"location": self.study.model_location, "name": self.study.model_name}
+        return place | {key: getattr(self.model, key) for key in keep} | given
+
+    def _engine(self) -> dict[str, Any]:
+        """The model's settings for the engine that samples and scores, if it has any."""
+        name = self.config.sampling.engine
+        settings = getattr(self.model, name, None)
+        return {name: settings.model_dump()} if settings else {}
 
     def _tasks(self, tasks: tuple[str, ...]) -> dict[str, Any]:
         """Where the tasks come from, and the revision of each: another reference is other work."""
         source = self.config.tasks.model_dump(exclude={"sets"})
         return {**source, "revisions": {task: self.study.tasks[task].revision for task in tasks}}
+
+    def _verified(self, name: str) -> dict[str, Any]:
+        """The tasks of an entry of `verification`, and how its candidates are run; of kernels, as the evaluator does."""
+        entry = self.config.verification[name]
+        if entry.domain == "functions":
+            return {"source": str(self.study.function_source(name))}
+        tasks = tuple(dict.fromkeys(task for cell in self.study.cells_of(entry.rollouts) for task in cell.tasks))
+        return {
+            "evaluation": self.config.evaluation.model_dump(),
+            "scaffold": self.config.sampling.scaffold,
+            "tasks": self._tasks(tasks),
+        }
 
     def _facts(self) -> dict[str, Any]:
         """What the study holds, as the analysis needs to know it."""

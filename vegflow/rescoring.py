@@ -1,16 +1,16 @@
-"""The fourth verb, rescore: fixed rollouts and a policy in, the surprisal of each rollout under that policy out."""
+"""The fourth verb, rescore: fixed rollouts and a policy in, the surprisal of each rollout under that policy out.
 
+Knows rollouts and sums; what runs the model is behind `vegflow.sampling.protocol`.
+"""
+
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-from torch import nn
-
-from vegflow.models.packing import score
+from vegflow.sampling.protocol import Engine
 
 
-@torch.inference_mode()
-def rescore(model: nn.Module, rollouts: Sequence[Mapping[str, Any]], policy_id: str) -> list[dict[str, Any]]:
+def rescore(engine: Engine, rollouts: Sequence[Mapping[str, Any]], policy_id: str) -> list[dict[str, Any]]:
     """Rows of NLL, in the rollouts' order: minus the summed log-probability (nats, temperature 1) of each completion.
 
     Token ids are scored as they were drawn, the stop token included; text is never tokenised again. Rollouts of one
@@ -21,9 +21,8 @@ def rescore(model: nn.Module, rollouts: Sequence[Mapping[str, Any]], policy_id: 
         by_prompt.setdefault(row["prompt_sha256"], []).append(number)
     surprisal: dict[int, float] = {}
     for numbers in by_prompt.values():
-        scores = score(model, rollouts[numbers[0]]["prompt_ids"], [rollouts[i]["token_ids"] for i in numbers])
-        sums = torch.stack([-logprobs.double().sum() for logprobs in scores.logprobs]).tolist()
-        surprisal |= zip(numbers, sums, strict=True)
+        scores = engine.score(rollouts[numbers[0]]["prompt_ids"], [rollouts[i]["token_ids"] for i in numbers])
+        surprisal |= {number: -math.fsum(logprobs) for number, logprobs in zip(numbers, scores, strict=True)}
     return [
         {
             "rollout_id": row["rollout_id"],

@@ -31,7 +31,7 @@ PRELOAD = (
     "safetensors.torch",
 )
 SCRIPTS = Path(__file__).resolve().parent.parent / "workflow" / "scripts"
-HEAVY = {"build_model", "sample", "evaluate", "update", "rescore"}
+HEAVY = {"build_model", "sample", "evaluate", "update", "rescore", "train_orm", "score_orm", "verify_kernels"}
 """Scripts that import torch; the others start faster by themselves than a helper does."""
 START_SECONDS = 120.0
 SESSION = "VEGFLOW_SESSION"

@@ -12,7 +12,7 @@ from vegflow.plan import Study
     [
         ("{}", "say where the model is: one of path, hub or build"),
         ("hub: a/b", "hub needs revision, the commit to use"),
-        ("path: nowhere/at/all", "nowhere/at/all holds no config.json; is the path right?"),
+        ("path: nowhere/at/all", "nowhere/at/all holds no config.json and is no .gguf file; is the path right?"),
         ("paht: x", "paht: unknown key"),
         ("build: {corpus: level9}", "build.corpus: there is no resources/corpus/level9.yaml"),
         ("build: {corpus: level1, tasks: [L1/900]}", "build.tasks: there is no built-in task 'L1/900'"),

@@ -113,3 +113,49 @@ def test_a_study_that_ships_can_be_planned(file):
         assert cell in study.cells
     for told in (options.select(), options.analyse(), options.draw(), options.render()):
         assert json.loads(told)
+
+
+ORM = {"train": "rlvr", "score": ["best"], "policy": "rlvr@last"}
+
+
+def test_a_reward_model_scores_each_cell_and_is_ranked_on_each_source(root):
+    study = Study(changed(("reward_models", "orm"), ORM), root)
+    folder = "results/s/reward_models/orm"
+    assert study.reward_scores("orm", "best") == [
+        f"{folder}/of/best/seed42/subset1/shard00{shard}.parquet" for shard in (0, 1)
+    ]
+    assert study.reward_scores("orm", "held-out") == [f"{folder}/held-out.parquet"]
+    assert study.reward_rankings() == [f"{folder}/ranking/held-out.parquet", f"{folder}/ranking/best.parquet"]
+    assert study.reward_verdicts("orm")["rollouts"] == study.rollouts(["rlvr"])
+    assert study.reward_verdicts("orm", "best")["evaluations"] == study.evaluations(["best"])
+    assert study.reward_trunk("orm") == "rlvr/seed42/step003"
+
+
+FUNCTIONS = {"domain": "functions", "pipelines": {"orm": ["orm"]}}
+
+
+def test_a_reward_model_of_functions_learns_from_a_pool_whose_pipelines_rank_by_what_was_held_out(root, tmp_path):
+    rollouts = tmp_path / "completions.parquet"
+    rollouts.touch()
+    raw = changed(("verification", "own"), FUNCTIONS | {"rollouts": str(rollouts), "orm": "orm.bradley_terry"})
+    raw["reward_models"] = {"orm": {"train": "own"}}
+    study = Study(raw, root)
+    verdicts = study.reward_verdicts("orm")
+    assert verdicts["pool"] == ["results/s/verification/own/pool.parquet"]
+    assert verdicts["rollouts"] == verdicts["evaluations"] == []
+    assert verdicts["tasks"] == study.function_files("own") != []
+    assert study.verification_scores("own") == ["results/s/reward_models/orm/held-out.parquet"]
+    assert study.reward_trunk("orm") == "base"
+    assert json.loads(JobOptions(study).train_orm("orm"))["functions"] == "own"
+
+
+def test_what_is_measured_of_a_reward_model_is_no_part_of_its_training(root):
+    raw = changed(("reward_models", "orm"), ORM)
+    before = JobOptions(Study(raw, root))
+    raw["reward_models"]["orm"] |= {"ks": [1, 2], "bins": 5, "score": []}
+    after = JobOptions(Study(raw, root))
+    assert before.train_orm("orm") == after.train_orm("orm")
+    assert before.score_orm("orm") == after.score_orm("orm")
+    assert before.rank_orm("orm", "held-out") != after.rank_orm("orm", "held-out")
+    raw["reward_models"]["orm"] |= {"l2": 5.0}
+    assert JobOptions(Study(raw, root)).train_orm("orm") != after.train_orm("orm")

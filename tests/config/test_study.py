@@ -104,6 +104,57 @@ WRONG = {
         "trajectories.ttt: a sample set has the same name",
     ),
     "unknown model": (("model",), "huge", "model: there is no model 'huge'; known are"),
+    "a reward model of no rollouts": (
+        ("reward_models", "orm"),
+        {"train": "rl"},
+        "reward_models.orm.train: there is no trajectory, sample set or verification of functions 'rl' (there are: rlvr, "
+        "ttt, code, best)",
+    ),
+    "a reward model that scores no sample set": (
+        ("reward_models", "orm"),
+        {"train": "rlvr", "score": ["ttt"]},
+        "reward_models.orm.score: there is no sample set 'ttt' (there are: best)",
+    ),
+    "a reward model on no policy": (
+        ("reward_models", "orm"),
+        {"train": "rlvr", "policy": "rlvr@9"},
+        "reward_models.orm.policy: rlvr has steps 0 to 3, not 9",
+    ),
+    "a reward model on several policies": (
+        ("reward_models", "orm"),
+        {"train": "rlvr", "policy": "rlvr@all"},
+        "reward_models.orm.policy: 'rlvr@all' means several policies; name one step",
+    ),
+    "a loss that is none": (
+        ("reward_models", "orm"),
+        {"train": "rlvr", "losses": ["hinge"]},
+        "reward_models.orm.losses.0: input should be 'bradley_terry' or 'cross_entropy'",
+    ),
+    "a reward model that learns from nothing": (
+        ("reward_models", "orm"),
+        {"train": "rlvr", "losses": []},
+        "reward_models.orm.losses: tuple should have at least 1 item",
+    ),
+    "settings of an adapter without one": (
+        ("reward_models", "orm"),
+        {"train": "rlvr", "learning_rate": 0.1},
+        "reward_models.orm: learning_rate is for adapter 'lora'; leave it out, or write adapter: lora",
+    ),
+    "a margin of no pairs": (
+        ("reward_models", "orm"),
+        {"train": "rlvr", "margin": 1},
+        "reward_models.orm: margin is for speed_pairs",
+    ),
+    "an adapter on a reward model's output head": (
+        ("reward_models", "orm"),
+        {"train": "rlvr", "adapter": "lora", "lora": {"targets": ["lm_head"]}},
+        "reward_models.orm.lora.targets: 'lm_head' cannot have an adapter",
+    ),
+    "ks out of order": (
+        ("reward_models", "orm"),
+        {"train": "rlvr", "ks": [4, 2]},
+        "reward_models.orm.ks: must be positive and ascending",
+    ),
 }
 
 

@@ -99,8 +99,11 @@ def test_two_processes_equal_one(trained, case):
         assert (flat[0] - flat[1]).norm() <= 1e-6 * flat[0].norm()
     (one,), (two,) = (read_rows(trained / count / case / "update.parquet", UPDATES) for count in ("one", "two"))
     assert one["kl_step"] > 0
-    for name in one.keys() - {"seconds", "trajectory"}:
+    for name in one.keys() - {"seconds", "trajectory", "mismatch"}:
         assert one[name] == pytest.approx(two[name], rel=1e-5, abs=1e-7), name
+    for ours, theirs in zip(one["mismatch"], two["mismatch"], strict=True):
+        assert ours.pop("rollout_id") == theirs.pop("rollout_id")
+        assert ours == pytest.approx(theirs, rel=1e-5, abs=1e-7)
 
 
 def test_each_group_has_one_process():

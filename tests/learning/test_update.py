@@ -292,6 +292,30 @@ def test_temperature_is_that_of_the_rollouts_unless_declared(options, tiny_llama
     assert abs(record["ratio_mean"] - 1.0) > 0.01
 
 
+@pytest.mark.parametrize("changes", [{}, {"train_temperature": 1.0}])
+def test_what_trainer_and_sampler_differ_by_is_recorded_by_rollout(options, tiny_llama, changes):
+    """At the sampling temperature, whatever the learning temperature is."""
+    learner, batch = learner_and_batch(options, tiny_llama, importance_cap=1.1, **changes)
+    record = update(learner, batch)
+    assert record["mismatch_max"] < 1e-5
+    learner, batch = learner_and_batch(options, tiny_llama, importance_cap=1.1, **changes)
+    batch.rows[1]["token_logprobs_tempered"][0] -= 0.5
+    record = update(learner, batch)
+    assert [row["rollout_id"] for row in record["mismatch"]] == [row["rollout_id"] for row in batch.rows]
+    changed, length = record["mismatch"][1], len(batch.rows[1]["token_ids"])
+    assert changed["log_ratio"] == changed["max"] == pytest.approx(0.5, abs=1e-5)
+    assert changed["mean"] == pytest.approx(0.5 / length, abs=1e-5)
+    assert max(row["max"] for row in record["mismatch"] if row != changed) < 1e-5
+    assert record["mismatch_mean"] == pytest.approx(0.5 / batch.lengths.sum(), abs=1e-5)
+
+
+def test_the_share_of_tokens_that_the_importance_cap_bounds_is_recorded(options, tiny_llama):
+    for cap, share in ((None, 0), (1.1, 1), (2.0, 0)):
+        learner, batch = learner_and_batch(options, tiny_llama, importance_cap=cap)
+        batch.rows[1]["token_logprobs_tempered"][0] -= 0.5  # the trainer finds it 1.65 times as likely
+        assert update(learner, batch)["capped_share"] == pytest.approx(share / batch.lengths.sum())
+
+
 def test_rollouts_of_several_temperatures_are_refused(tiny_llama):
     rollouts, evaluations = tables(tiny_llama)
     rollouts[0]["temperature"] = 1.0

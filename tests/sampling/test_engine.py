@@ -6,20 +6,25 @@ import numpy as np
 import pytest
 import torch
 
+from vegflow.config.sampling import SamplingConfig
 from vegflow.models.packing import score
 from vegflow.randomness import stream
-from vegflow.sampling.engine import draw
+from vegflow.sampling.engine import TransformersEngine
+from vegflow.sampling.protocol import Request
 
-PROMPT = [5, 9, 33, 2, 71]
+PROMPT = (5, 9, 33, 2, 71)
 
 
-def streams(n, key="test"):
-    return [stream(key, i) for i in range(n)]
+def draw(model, n, stop, prompt=PROMPT, first=0, **settings):
+    """Completions first..first+n-1 of a prompt."""
+    request = Request(prompt, tuple(("test", i) for i in range(first, first + n)))
+    ((_, drawn),) = TransformersEngine(model, None, frozenset(stop)).draw([request], SamplingConfig(**settings))
+    return drawn
 
 
 @pytest.mark.parametrize(("temperature", "tolerance"), [(1.0, 1e-5), (0.25, 1e-4)])
 def test_rescoring_gives_the_log_probabilities_recorded_while_sampling(tiny_llama, temperature, tolerance):
-    drawn = draw(tiny_llama, PROMPT, streams(24), temperature=temperature, max_tokens=12, stop={0, 3, 50})
+    drawn = draw(tiny_llama, 24, {0, 3, 50}, temperature=temperature, max_tokens=12)
     completions = [c.token_ids for c in drawn]
     raw = score(tiny_llama, PROMPT, completions).logprobs
     tempered = score(tiny_llama, PROMPT, completions, temperature=temperature).logprobs
@@ -30,7 +35,7 @@ def test_rescoring_gives_the_log_probabilities_recorded_while_sampling(tiny_llam
 
 def test_a_completion_ends_with_its_stop_token_or_is_marked_as_cut(tiny_llama):
     stop = {0, 3, 50}
-    drawn = draw(tiny_llama, PROMPT, streams(64), temperature=2.0, max_tokens=20, stop=stop)
+    drawn = draw(tiny_llama, 64, stop, temperature=2.0, max_tokens=20)
     assert {c.finish_reason for c in drawn} == {"stop", "length"}
     for completion in drawn:
         assert not stop & set(completion.token_ids[:-1])
@@ -39,15 +44,16 @@ def test_a_completion_ends_with_its_stop_token_or_is_marked_as_cut(tiny_llama):
 
 
 def test_a_rollout_does_not_depend_on_how_many_are_drawn_beside_it(tiny_llama):
-    options = {"temperature": 1.0, "max_tokens": 12, "stop": {0}}
-    together = draw(tiny_llama, PROMPT, streams(16), **options)
-    alone = draw(tiny_llama, PROMPT, [streams(16)[7]], **options)
-    assert alone[0].token_ids == together[7].token_ids
+    settings = {"stop": {0}, "temperature": 1.0, "max_tokens": 12}
+    together = draw(tiny_llama, 16, **settings)
+    assert draw(tiny_llama, 1, first=7, **settings)[0].token_ids == together[7].token_ids
+    narrow = draw(tiny_llama, 16, batch_size=3, **settings)
+    assert [c.token_ids for c in narrow] == [c.token_ids for c in together]
 
 
 def test_first_tokens_follow_the_tempered_distribution(tiny_llama):
     n, temperature = 4000, 0.7
-    drawn = draw(tiny_llama, PROMPT, streams(n), temperature=temperature, max_tokens=1, stop=set())
+    drawn = draw(tiny_llama, n, set(), temperature=temperature, max_tokens=1, batch_size=n)
     counts = collections.Counter(c.token_ids[0] for c in drawn)
     logits = tiny_llama(input_ids=torch.tensor([PROMPT])).logits[0, -1] / temperature
     expected = logits.softmax(-1).double().numpy()

@@ -32,6 +32,19 @@ STUDY = {
         }
     },
     "probes": {"sharpening": {"rollouts": "best_of_n", "tasks": ["subset1"], "policies": "ttt@all"}},
+    "verification": {
+        "kernels": {
+            "domain": "kernels",
+            "rollouts": "best_of_n",
+            "repeats": 0,
+            "pipelines": {"staged": ["syntax", "full"]},
+        },
+        "functions": {
+            "domain": "functions",
+            "rollouts": "completions.parquet",
+            "pipelines": {"staged": ["syntax", "full"]},
+        },
+    },
     "comparison": {"search": "best_of_n", "adaptation": "ttt", "training": "rlvr"},
 }
 
@@ -140,6 +153,7 @@ def project(
         for part in PARTS:
             copy = shutil.copytree if (root / part).is_dir() else shutil.copy2
             copy(root / part, finished / part)
+        (finished / "completions.parquet").write_text("planned with, never read")
         Project(finished, caplog).finish()
     copied = tmp_path / "project"
     shutil.copytree(finished, copied)

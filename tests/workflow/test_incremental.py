@@ -1,5 +1,6 @@
 """The incremental contract: for each kind of edit, exactly the jobs that run again."""
 
+import copy
 import shutil
 import subprocess
 import sys
@@ -8,7 +9,9 @@ import pytest
 
 ANALYSIS = {"select": 1, "analyse": 1, "draw": 1, "render": 1}
 STATISTICS = {"analyse": 1, "draw": 1, "render": 1}
-EVERYTHING = {"sample": 13, "evaluate": 13, "update": 6, "rescore": 6, **ANALYSIS}
+FRONTIER = {"frontier": 1, "draw_frontier": 1, "render": 1}
+KERNELS = {"verify_pool": 1, **FRONTIER}
+EVERYTHING = {"sample": 13, "evaluate": 13, "update": 6, "rescore": 6, **KERNELS, **ANALYSIS}
 
 
 def change(*path, to):
@@ -35,15 +38,15 @@ EDITS = {
     # More work: only the new.
     "K from 8 to 16": (
         change("sample_sets", "best_of_n", "k", to=16),
-        {"sample": 4, "evaluate": 4, "rescore": 6, **ANALYSIS},
+        {"sample": 4, "evaluate": 4, "rescore": 6, **KERNELS, **ANALYSIS},
     ),
     "one more seed of the sample set": (
         change("sample_sets", "best_of_n", "seeds", to=[42, 43, 44]),
-        {"sample": 2, "evaluate": 2, "rescore": 3, **ANALYSIS},
+        {"sample": 2, "evaluate": 2, "rescore": 3, **KERNELS, **ANALYSIS},
     ),
     "one more task in the sample set": (
         change("sample_sets", "best_of_n", "tasks", to=["subset1", "subset2", "L1/36"]),
-        {"sample": 2, "evaluate": 2, **ANALYSIS},
+        {"sample": 2, "evaluate": 2, **KERNELS, **ANALYSIS},
     ),
     "one more step of test-time training": (
         change("trajectories", "ttt", "steps", to=3),
@@ -59,10 +62,10 @@ EDITS = {
     ),
     "one step of RLVR more, on which all else rests": (
         change("trajectories", "rlvr", "steps", to=3),
-        {"sample": 1 + 6 + 4, "evaluate": 11, "update": 1 + 4, "rescore": 6, **ANALYSIS},
+        {"sample": 1 + 6 + 4, "evaluate": 11, "update": 1 + 4, "rescore": 6, **KERNELS, **ANALYSIS},
     ),
     # Other settings: what they touch.
-    "the level of intervals": (change("statistics", "confidence", to=0.9), STATISTICS),
+    "the level of intervals": (change("statistics", "confidence", to=0.9), {**FRONTIER, **STATISTICS}),
     "the strategies": (change("statistics", "strategies", to=["best-correct", "random-correct"]), ANALYSIS),
     "the learning rate of test-time training": (
         change("trajectories", "ttt", "learning_rate", to=0.5),
@@ -70,7 +73,7 @@ EDITS = {
     ),
     "the evaluator's protocol": (
         change("evaluation", "timing_trials", to=9),
-        {"sample": 12, "evaluate": 13, "update": 6, "rescore": 6, **ANALYSIS},
+        {"sample": 12, "evaluate": 13, "update": 6, "rescore": 6, **KERNELS, **ANALYSIS},
     ),
     "the same settings written out and reordered": (
         both(
@@ -86,20 +89,56 @@ EDITS = {
         ),
         EVERYTHING,
     ),
+    # Staged verification: what is stored is replayed, what a pipeline costs is measured.
+    "another pipeline of functions": (
+        change("verification", "functions", "pipelines", "more", to=["one_test", "majority"]),
+        {"verify_run": 1, **FRONTIER},
+    ),
+    "another pipeline of kernels, which are not run": (
+        change("verification", "kernels", "pipelines", "more", to=["one_test", "majority"]),
+        FRONTIER,
+    ),
+    "one more repeat": (change("verification", "functions", "repeats", to=6), {"verify_run": 1, **FRONTIER}),
+    "another k": (change("verification", "functions", "ks", to=[2, 4]), FRONTIER),
+    "the limit of a test": (
+        change("verification", "functions", "test_s", to=2.0),
+        {"verify_pool": 1, "verify_run": 1, **FRONTIER},
+    ),
+    "another entry": (
+        change("verification", "again", to={"domain": "functions", "rollouts": "completions.parquet", "repeats": 0}),
+        {"verify_pool": 1, **FRONTIER},
+    ),
+    "the completions": (comment("completions.parquet"), {"verify_pool": 1, "verify_run": 1, **FRONTIER}),
+    "a function of the catalogue": (
+        comment("resources/functions/lists.yaml"),
+        {"verify_pool": 1, "verify_run": 1, **FRONTIER},
+    ),
+    "the code of the frontier": (comment("vegflow/statistics/frontier.py"), FRONTIER),
+    "the code of replays": (comment("vegflow/verification/replay.py"), FRONTIER),
+    "the code of running functions": (
+        comment("vegflow/evaluation/function_child.py"),
+        {"verify_pool": 2, "verify_run": 1, **FRONTIER},
+    ),
+    "the code of the figures of the frontier": (
+        comment("vegflow/report/staged_figures.py"),
+        {"draw_frontier": 1, "render": 1},
+    ),
+    "the section on staged verification": (comment("vegflow/report/staged.html.j2"), {"render": 1}),
+    "the numbers of the paper on staged verification": (comment("resources/paper/staged.yaml"), FRONTIER),
     # Code: the stage and what depends on it.
     "the code of figures": (comment("vegflow/report/figures.py"), {"draw": 1, "render": 1}),
     "the code of the report": (comment("vegflow/report/render.py"), {"render": 1}),
     "the report's template": (comment("vegflow/report/report.html.j2"), {"render": 1}),
-    "the code of statistics": (comment("vegflow/statistics/paired.py"), STATISTICS),
+    "the code of statistics": (comment("vegflow/statistics/paired.py"), {**FRONTIER, **STATISTICS}),
     "the code of selection": (comment("vegflow/selection.py"), ANALYSIS),
     "the code of rescoring": (comment("vegflow/rescoring.py"), {"rescore": 6, **STATISTICS}),
     "the code of the objectives": (
         comment("vegflow/learning/losses.py"),
-        {"sample": 12, "evaluate": 12, "update": 6, "rescore": 6, **ANALYSIS},
+        {"sample": 12, "evaluate": 12, "update": 6, "rescore": 6, **KERNELS, **ANALYSIS},
     ),
     "the code of extraction": (
         comment("vegflow/candidates/extract.py"),
-        {"sample": 12, "evaluate": 13, "update": 6, "rescore": 6, **ANALYSIS},
+        {"sample": 12, "evaluate": 13, "update": 6, "rescore": 6, **KERNELS, **ANALYSIS},
     ),
     "the code of sampling": (comment("vegflow/sampling/engine.py"), EVERYTHING),
     "the code that builds the model": (comment("vegflow/models/tiny.py"), {"build_model": 1, **EVERYTHING}),
@@ -122,12 +161,42 @@ def test_an_edit_runs_again(project, edit, expected):
     assert project.plan() == expected
 
 
+ORM = {"train": "rlvr", "score": ["best_of_n"]}
+TRAINED = {"train_orm": 1, "score_orm": 4, "rank_orm": 2}
+ORM_EDITS = {
+    "nothing": (lambda project: None, {}),
+    "K from 8 to 16": (
+        change("sample_sets", "best_of_n", "k", to=16),
+        {"sample": 4, "evaluate": 4, "rescore": 6, "score_orm": 4, "rank_orm": 1, **KERNELS, **ANALYSIS},
+    ),
+    "what is measured": (change("reward_models", "orm", "ks", to=[1, 2]), {"rank_orm": 2}),
+    "what is learnt": (change("reward_models", "orm", "label", to="fast_1"), TRAINED),
+    "the code of the losses": (comment("vegflow/learning/reward_losses.py"), TRAINED),
+    "the code of the rankings": (comment("vegflow/statistics/reward_ranking.py"), {"rank_orm": 2}),
+}
+
+
+def test_a_reward_model_is_jobs_of_its_own(project):
+    project.study["reward_models"] = {"orm": ORM}
+    assert project.plan() == TRAINED
+    project.finish()
+    finished = project.study
+    for name, (edit, expected) in ORM_EDITS.items():
+        project.study = copy.deepcopy(finished)
+        before = {path: path.read_bytes() for path in (project.folder / "vegflow").rglob("*.py")}
+        edit(project)
+        assert project.plan() == expected, name
+        for path, text in before.items():
+            if path.read_bytes() != text:
+                path.write_bytes(text)
+
+
 def test_another_reference_of_one_task_runs_its_batches_again(project):
     """Task 4 is in subset 1: its trajectories and its batch of the sample set, nothing of subset 2."""
     table = project.folder / "resources" / "tasks" / "level1.csv"
     row = next(line for line in table.read_text().splitlines() if line.startswith("4,"))
     project.edit("resources/tasks/level1.csv", row, row.replace("131072", "65536"))
-    assert project.plan() == {"sample": 8, "evaluate": 8, "update": 4, "rescore": 6, **ANALYSIS}
+    assert project.plan() == {"sample": 8, "evaluate": 8, "update": 4, "rescore": 6, **KERNELS, **ANALYSIS}
 
 
 def test_switching_branches_there_and_back_runs_nothing(project):
@@ -166,6 +235,10 @@ def test_a_deleted_report_is_rendered_again(project):
         (
             change("trajectories", "ttt", "tasks", to="subset9"),
             "trajectories.ttt.tasks: there is no task set 'subset9'",
+        ),
+        (
+            change("verification", "functions", "rollouts", to="absent.parquet"),
+            "verification.functions.rollouts: there is no file absent.parquet",
         ),
     ],
 )

@@ -13,10 +13,26 @@ import pytest
 
 from vegflow.artifacts.evaluations import EVALUATIONS
 from vegflow.artifacts.frames import read_frame
+from vegflow.artifacts.frontier import FRONTIER
 from vegflow.artifacts.policies import NLL, UPDATES
+from vegflow.artifacts.reward_model import REWARD_MODELS, SCORES, completion_digest
 from vegflow.artifacts.rollouts import ROLLOUTS
+from vegflow.artifacts.verification import POOL, RUNS
+from vegflow.tasks.functions import load_functions
 
-STAGES = ("build_model", "sample", "evaluate", "update", "rescore", "select", "analyse", "draw", "render")
+STAGES = (
+    "build_model", "sample", "evaluate", "update", "train_orm", "rescore", "verify_pool", "verify_run", "select", "analyse", "frontier",
+    "draw", "render",
+)  # fmt: skip
+
+
+def write_completions(path: Path) -> None:
+    """Four completions of each of three functions: right, right once more, wrong, and one that cannot be parsed."""
+    rows = []
+    for task in list(load_functions("own").values())[:3]:
+        for text in (task.solution, task.solution, "    return None\n", "    return (\n"):
+            rows.append({"task_id": task.id, "completion": text})
+    pl.DataFrame(rows).write_parquet(path)
 
 
 class Runner:
@@ -27,6 +43,7 @@ class Runner:
         self.root = root
         study = (root / "tests/workflow/pico_study.yaml").read_text()
         (folder / "study.yaml").write_text(study.replace("PICO", str(root / "tests/workflow/pico.yaml")))
+        write_completions(folder / "completions.parquet")
         self.made_twice: list[str] = []
         self._done: dict[str, int] = {}
 
@@ -108,6 +125,19 @@ def test_every_stage_leaves_its_artifacts(runner):
     assert report.startswith("<!DOCTYPE html>") or report.lstrip().lower().startswith("<!doctype html>")
 
 
+def test_candidates_of_both_domains_are_verified(runner):
+    folder = runner.folder / "results/pico/verification"
+    kernels, functions = (read_frame([folder / name / "pool.parquet"], POOL) for name in ("kernels", "functions"))
+    assert kernels["count"].sum() == 2 * 8
+    assert functions.group_by("task_id").agg(pl.col("correct", "count").sum())["correct"].to_list() == [1, 1, 1]
+    runs = read_frame([folder / "functions" / "runs.parquet"], RUNS)
+    assert runs.group_by("pipeline").len().sort("pipeline").rows() == [("full", 2), ("noop", 2), ("staged", 2)]
+    assert set(runs.filter(pl.col("pipeline") != "noop")["picked_correct"]) == {1.0}
+    table = read_frame([runner.folder / "results/pico/frontier/frontier.parquet"], FRONTIER)
+    assert dict(table.select("verification", "cost").unique().rows()) == {"kernels": "checks", "functions": "run"}
+    assert table.filter(pl.col("domain") == "functions")["value"].to_list() == [1.0, 1.0]
+
+
 def test_rescoring_under_the_sampling_policy_gives_the_recorded_surprisal(runner):
     rollouts = runner.frame("rollouts", ROLLOUTS).select("rollout_id", "policy_id", "logprob")
     nll = runner.frame("nll", NLL)
@@ -115,6 +145,20 @@ def test_rescoring_under_the_sampling_policy_gives_the_recorded_surprisal(runner
     assert same.height == 8
     assert (same["nll"] + same["logprob"]).abs().max() < 1e-3
     assert nll["policy_id"].n_unique() == 2
+
+
+def test_a_reward_model_scores_every_completion_of_tasks_it_has_not_seen(runner):
+    folder = runner.folder / "results/pico/reward_models/orm"
+    scores = read_frame(sorted((folder / "of").rglob("*.parquet")), SCORES)
+    samples = runner.frame("rollouts", ROLLOUTS).filter(source="best_of_n")
+    assert scores["fold"].null_count() == scores.height == 2 * samples.select("task_id", "completion").n_unique()
+    surprisal = dict(
+        zip(samples["completion"].map_elements(completion_digest, pl.String), -samples["logprob"], strict=True)
+    )
+    for digest, nll in scores.select("completion_sha256", "nll").rows():
+        assert abs(surprisal[digest] - nll) < 1e-3
+    rankings = read_frame([folder / "ranking/held-out.parquet", folder / "ranking/best_of_n.parquet"], REWARD_MODELS)
+    assert set(rankings["kind"]) >= {"control", "reward model"}
 
 
 def test_equal_candidates_have_one_verdict(runner):

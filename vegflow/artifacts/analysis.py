@@ -410,6 +410,12 @@ DIAGNOSTICS = pa.schema(
         column("zero_variance_share", REAL, "share of the groups whose rewards are all equal", nullable=True),
         column("clipped_share", REAL, "share of the tokens whose gradient the clip stopped", nullable=True),
         column("ratio_mean", REAL, "mean ratio of a token's probability, policy to sampler", nullable=True),
+        column(
+            "mismatch_mean",
+            REAL,
+            "mean absolute difference of a token's log-probability, trainer and sampler, nats",
+            nullable=True,
+        ),
         column("kl_step", REAL, "estimated KL(policy after || before the step) per token, nats", nullable=True),
         column("kl_start", REAL, "estimated KL(policy || trajectory's start) per token before the step, nats", nullable=True),
         column("entropy", REAL, "mean entropy of the policy per token before the step, nats", nullable=True),

@@ -14,3 +14,6 @@ FIGURES = (
     "figure10_budget",
     "figure11_updates",
 )
+
+STAGED_FIGURES = ("frontier", "pruned", "wasted", "composed")
+"""Figures of each entry of a study's `verification`; their files are `staged_FIGURE_ENTRY.json`."""

@@ -4,6 +4,16 @@ import pyarrow as pa
 
 from vegflow.artifacts.io import column
 
+MISMATCH = pa.struct(
+    [
+        pa.field("rollout_id", pa.string(), nullable=False),
+        pa.field("log_ratio", pa.float64(), nullable=False),
+        pa.field("mean", pa.float64(), nullable=False),
+        pa.field("max", pa.float64(), nullable=False),
+    ]
+)
+"""Of one rollout: sum over its tokens of log p_trainer - log p_sampler, and the mean and largest absolute difference of a token."""
+
 UPDATES = pa.schema(
     [
         column("trajectory", pa.string(), "trajectory the step belongs to"),
@@ -26,6 +36,18 @@ UPDATES = pa.schema(
         ),
         column("ratio_mean", pa.float64(), "mean ratio of a token's probability, policy to sampler; 1 if both agree"),
         column("clipped_share", pa.float64(), "share of the tokens whose gradient the clip stopped"),
+        column("capped_share", pa.float64(), "share of the tokens whose weight importance_cap bounded; 0 without one"),
+        column(
+            "mismatch_mean",
+            pa.float64(),
+            "mean absolute difference of a token's log-probability, trainer before the step and sampler, at the sampling temperature, nats",
+        ),
+        column("mismatch_max", pa.float64(), "the largest such difference, nats"),
+        column(
+            "mismatch",
+            pa.list_(MISMATCH),
+            "of each rollout: log_ratio, the sum over tokens of log p_trainer - log p_sampler; mean and max, absolute, of a token",
+        ),
         column("reward_mean", pa.float64(), "mean reward"),
         column("reward_std", pa.float64(), "standard deviation of the reward"),
         column(

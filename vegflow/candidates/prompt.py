@@ -28,6 +28,11 @@ def load_template(path: str | Path) -> dict[str, Any]:
     return template
 
 
+def stop_texts(template: dict[str, Any]) -> tuple[str, ...]:
+    """Texts that end an answer to this template: what a body is followed by when the model goes on beyond it."""
+    return tuple(template.get("stop", ()))
+
+
 def prompt_text(template: dict[str, Any], task: Task) -> str:
     """The text that a code-continuing model completes."""
     return _fill(template["text"], task)
@@ -37,7 +42,7 @@ def prompt_ids(template: dict[str, Any], task: Task, scaffold: str, tokenizer: T
     """Token ids of a task's prompt: plain text, or messages through the tokenizer's own chat template."""
     if "text" in template:
         if scaffold != "body":
-            raise ConfigError(f"sampling.scaffold: '{scaffold}' needs a chat prompt; the compact one asks for a body")
+            raise ConfigError(f"sampling.scaffold: '{scaffold}' needs a chat prompt; this one asks for a body")
         return list(tokenizer.encode(prompt_text(template, task), add_special_tokens=False))
     messages = [{"role": role, "content": _fill(template[scaffold][role], task)} for role in ("system", "user")]
     ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False)

@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Literal
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from vegflow.config.block import Block
+from vegflow.config.engines import ServerConfig, VllmConfig
 from vegflow.config.errors import sentences
 from vegflow.errors import ConfigError
 
@@ -46,23 +47,37 @@ class ModelConfig(Block):
     description: str = ""
     """The model in a few words, for the report."""
     path: str | None = None
-    """A local folder in Hugging Face's layout; goes before `hub`."""
+    """A local folder in Hugging Face's layout, or a `.gguf` file; goes before `hub`."""
     hub: str | None = None
-    """A name on the hub, such as `Qwen/Qwen2.5-Coder-0.5B-Instruct`."""
+    """A name on the hub, such as `Qwen/Qwen2.5-Coder-0.5B-Instruct`. If the environment variable VEGFLOW_MODELS names a folder
+    that holds one called like the model's file, that is loaded, and the hub is not asked."""
     revision: str | None = None
     """The hub's commit; required with `hub`, so that the model cannot change under a study."""
     build: BuildConfig | None = None
     """How to train it from scratch, for a model that ships as a recipe."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Type of the weights in memory; probabilities are always computed in float32."""
-    prompt: Literal["compact", "chat"] = "chat"
-    """Template used when `sampling.prompt` is `auto`."""
+    prompt: str = "chat"
+    """Template used when `sampling.prompt` is `auto`: a file of `resources/prompts/` without `.yaml`."""
+    stop_tokens: tuple[str, ...] = ()
+    """Tokens that end a completion beside the tokenizer's and the model's own end-of-sequence tokens."""
+    memory_gb: float | None = Field(None, gt=0)
+    """Memory that sampling with 64 rows takes, in GB: a job is not started with less. From the files' sizes by default."""
     gpus: int = Field(0, ge=0, le=1)
     """GPUs for a job that runs the model; 0 runs it on the CPU."""
     device_map: Literal["auto", "balanced", "sequential"] | None = None
     """Spread a model that one GPU cannot hold over all that the job sees (accelerate's names); needs accelerate."""
     lora_targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
     """Modules that get an adapter; never the output head, whose adapters engines ignore when scoring."""
+    vllm: VllmConfig | None = None
+    server: ServerConfig | None = None
+
+    @field_validator("lora_targets")
+    @classmethod
+    def _no_head(cls, targets: tuple[str, ...]) -> tuple[str, ...]:
+        if "lm_head" in targets:
+            raise ValueError("an adapter on lm_head is left out by engines when they score prompts; take other modules")
+        return targets
 
 
 def load_model_config(name: str, root: Path) -> ModelConfig:

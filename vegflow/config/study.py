@@ -14,8 +14,11 @@ from vegflow.config.block import Block
 from vegflow.config.errors import sentences
 from vegflow.config.evaluation import EvaluationConfig
 from vegflow.config.learning import UpdateConfig
+from vegflow.config.reward_model import RewardModelConfig
 from vegflow.config.sampling import SamplingConfig
 from vegflow.config.tasks import TasksConfig
+from vegflow.config.verification import VerificationConfig
+from vegflow.config.verification_names import verification_problems
 from vegflow.errors import ConfigError
 from vegflow.tasks.load import task_sets
 
@@ -91,6 +94,8 @@ class StudyConfig(Block):
     trajectories: dict[Name, TrajectoryConfig] = Field(default_factory=dict)
     sample_sets: dict[Name, SampleSetConfig] = Field(default_factory=dict)
     probes: dict[Name, ProbeConfig] = Field(default_factory=dict)
+    reward_models: dict[Name, RewardModelConfig] = Field(default_factory=dict)
+    verification: dict[Name, VerificationConfig] = Field(default_factory=dict)
     comparison: ComparisonConfig | None = None
     """Which sample set stands for search and which trajectory for adaptation in the paper's comparison."""
     statistics: AnalysisConfig = AnalysisConfig()
@@ -107,7 +112,14 @@ def parse_study(raw: Mapping[str, Any], where: str = "config.yaml") -> StudyConf
         raise ConfigError(f"{where}: {sentences(error)}") from error
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
-    problems = [*_trajectory_problems(study), *_sample_set_problems(study), *_reference_problems(study)]
+    problems = [
+        *_filter_problems(study),
+        *_trajectory_problems(study),
+        *_sample_set_problems(study),
+        *_reference_problems(study),
+        *_reward_model_problems(study),
+        *verification_problems(study.verification, study.sample_sets, study.reward_models),
+    ]
     if problems:
         raise ConfigError(f"{where}: " + "; ".join(problems))
     return study
@@ -186,6 +198,17 @@ def _policy_problem(study: StudyConfig, text: str, place: str, *, every: bool = 
     return None
 
 
+def _filter_problems(study: StudyConfig) -> list[str]:
+    """Filters in a study that trains: an update divides by the probability of the whole distribution, which was not drawn from."""
+    if not study.trajectories or not study.sampling.filters:
+        return []
+    names = ", ".join(study.sampling.filters)
+    return [
+        f"sampling.{names}: trajectories learn from rollouts of the whole distribution, and this draws from a part of it; "
+        "leave it out, or sample in a study without trajectories"
+    ]
+
+
 def _trajectory_problems(study: StudyConfig) -> list[str]:
     problems = []
     for name, trajectory in study.trajectories.items():
@@ -262,4 +285,35 @@ def _reference_problems(study: StudyConfig) -> list[str]:
             name = getattr(study.comparison, key)
             if name is not None and name not in known:
                 problems.append(f"comparison.{key}: there is no {kind} '{name}'")
+    return problems
+
+
+def _training_problem(study: StudyConfig, name: str) -> str | None:
+    """Why a reward model cannot learn from what is called so."""
+    own = [*study.trajectories, *study.sample_sets]
+    functions = [key for key, entry in study.verification.items() if entry.domain == "functions"]
+    if name in own and name in functions:
+        return f"'{name}' is also an entry of verification; call one of them differently"
+    if name in study.verification and name not in [*own, *functions]:
+        return f"verification.{name} is of kernels; train on the rollouts that it verifies, or others"
+    if name not in [*own, *functions]:
+        known = ", ".join([*own, *functions]) or "none"
+        return f"there is no trajectory, sample set or verification of functions '{name}' (there are: {known})"
+    return None
+
+
+def _reward_model_problems(study: StudyConfig) -> list[str]:
+    problems = []
+    for name, model in study.reward_models.items():
+        place = f"reward_models.{name}"
+        if problem := _training_problem(study, model.train):
+            problems.append(f"{place}.train: {problem}")
+        for scored in model.score:
+            if scored not in study.sample_sets:
+                known = ", ".join(study.sample_sets) or "none"
+                problems.append(f"{place}.score: there is no sample set '{scored}' (there are: {known})")
+        if len(set(model.score)) < len(model.score):
+            problems.append(f"{place}.score: a sample set stands twice")
+        if problem := _policy_problem(study, model.policy, f"{place}.policy"):
+            problems.append(problem)
     return problems

@@ -8,8 +8,6 @@ through: two workers with the same program differed by up to a third for it, for
 import ctypes
 import random
 
-import torch
-
 ENVIRONMENT = {
     # freed memory stays with the process: a page fault in one call and not in another is noise
     "MALLOC_MMAP_MAX_": "0",
@@ -59,11 +57,11 @@ def settle(size: int) -> None:
         _libc.free(block)
 
 
-def shift() -> torch.Tensor:
-    """A block to take before a call and give back after it, so that the call's buffers lie elsewhere in their pages.
+def shift_bytes() -> int:
+    """The size of a block to take before a call and give back after it, so that the call's buffers lie elsewhere in pages.
 
     Where buffers lie within a page makes a call some percent faster or slower. A program would keep such luck; so it
     becomes noise, which pairs average out. The block is of a size for which there is no gap, and the memory behind it is
     the same each time but for less than a page.
     """
-    return torch.empty(SMALLEST_GAP + STEP * random.randrange(PAGE // STEP), dtype=torch.uint8)
+    return SMALLEST_GAP + STEP * random.randrange(PAGE // STEP)

@@ -10,6 +10,7 @@ import resource
 import signal
 import struct
 import sys
+import sysconfig
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,6 +116,19 @@ def readable_paths() -> list[str]:
         "/dev/urandom",
     ]
     return [place for place in dict.fromkeys(places) if place and place != "/" and os.path.exists(place)]
+
+
+def library_paths() -> list[str]:
+    """What a Python function may read: the standard library, without the installed packages, and the system's libraries.
+
+    A package may hold the tests that the function is to pass.
+    """
+    library = Path(sysconfig.get_paths()["stdlib"])
+    places = [str(path) for path in library.iterdir() if path.name not in ("site-packages", "dist-packages")]
+    triplet = sysconfig.get_config_var("MULTIARCH") or ""
+    places += [f"/usr/lib/{triplet}", f"/lib/{triplet}"] if triplet else []
+    places += ["/usr/lib64", "/lib64", "/etc/ld.so.cache", "/usr/share/zoneinfo", *PROC, "/dev/null", "/dev/urandom"]
+    return [place for place in dict.fromkeys(places) if os.path.exists(place)]
 
 
 def landlock_ruleset(device: str, readable: Sequence[str]) -> int:

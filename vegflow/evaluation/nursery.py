@@ -17,11 +17,14 @@ import sysconfig
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vegflow.evaluation import channel, heap
+from vegflow.evaluation.process import ANSWER_S, Death, Process
 from vegflow.evaluation.verdict import Fault
-from vegflow.evaluation.worker import ANSWER_S, Death, Worker
+
+if TYPE_CHECKING:
+    from vegflow.evaluation.worker import Worker
 
 START_S = 120.0
 MESSAGES = 1 << 16
@@ -29,6 +32,8 @@ MESSAGES = 1 << 16
 LOOK_S = 0.25
 """How often a build's processes are counted."""
 MOST_PROCESSES = 64
+FUNCTIONS = "functions"
+"""In place of a device: the zygote of Python functions."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +53,18 @@ class Zygote:
     """The pre-loaded parent of all workers of one device."""
 
     def __init__(self, device: str) -> None:
+        """`device`: `cpu` or `cuda` for kernels; `functions` for Python functions, which need no torch."""
         self.device = device
         self._answers = True
         root = str(Path(__file__).resolve().parents[2])
         own_root = "" if root in sysconfig.get_paths().values() else root
         environment = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "/", "PYTHONPATH": own_root}
         environment |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        environment |= heap.ENVIRONMENT
+        if device != FUNCTIONS:
+            environment |= heap.ENVIRONMENT
+        environment["PYTHONHASHSEED"] = (
+            "0" if device == FUNCTIONS else "random"
+        )  # a function's sets: the same each time
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         if visible is not None:
             environment["CUDA_VISIBLE_DEVICES"] = visible
@@ -76,21 +86,31 @@ class Zygote:
         """Whether it runs and has answered so far."""
         return self._answers and self.process.poll() is None
 
-    def spawn(self, timeout_s: float, memory_bytes: int | None, *, confined: bool = True) -> Worker:
+    def spawn(self, timeout_s: float, memory_bytes: int | None, *, confined: bool = True) -> "Worker":
         """A new worker, which may take `timeout_s` of waiting in all and so many bytes of address space.
 
         Only a task's own program may run in one that is not confined: `torch.compile` starts compilers and writes files.
         """
+        from vegflow.evaluation.worker import Worker  # loads torch, which functions do without
+
+        pid, sock = self._fork(timeout_s, memory_bytes, confined)
+        return Worker(pid, sock, self.device, timeout_s, self.bury)
+
+    def spawn_plain(self, timeout_s: float, memory_bytes: int) -> Process:
+        """A new confined child of a zygote for `functions`, under the same limits."""
+        pid, sock = self._fork(timeout_s, memory_bytes, True)
+        return Process(pid, sock, timeout_s, self.bury)
+
+    def _fork(self, timeout_s: float, memory_bytes: int | None, confined: bool) -> tuple[int, socket.socket]:
         ours, theirs = socket.socketpair()
         limits = {"address_space": memory_bytes, "cpu_s": int(timeout_s * (os.cpu_count() or 1)) + 2}
         try:
             with theirs:
                 self._send({"kind": "spawn", "limits": limits, "confined": confined}, (theirs.fileno(),))
-                pid = self._receive(ANSWER_S)["pid"]
+                return self._receive(ANSWER_S)["pid"], ours
         except BaseException:
             ours.close()
             raise
-        return Worker(pid, ours, self.device, timeout_s, self.bury)
 
     def build(self, order: dict[str, Any], timeout_s: float) -> Build:
         """Have a confined child build what `order` says (see `builder`), wait for its end, and bury it.

@@ -1,7 +1,7 @@
-"""The judge's end of one worker process: ask, run, stop, resume, pin, kill.
+"""The judge's end of one kernel's process: run, stop, resume, pin, read.
 
-Knows pids, sockets and the judge's clock, by which every wait is bounded; what is asked, and what an answer is worth,
-is for `reference` and `judge`.
+Knows slots and the clock that calls are measured by; asking and waiting is the `process`'s, and what an answer is worth
+is for `reference` and `judge` to say.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 
@@ -19,9 +19,9 @@ from vegflow.evaluation import channel
 from vegflow.evaluation.arena import Arena, Description
 from vegflow.evaluation.comparison import check_form
 from vegflow.evaluation.memory import Places, read_output
+from vegflow.evaluation.process import Death, Process
 from vegflow.evaluation.verdict import Fault
 
-ANSWER_S = 30.0
 AWAKE_S = 500e-6
 """CPU seconds that the kernel may still book to a worker after it was found stopped; charged to its next run."""
 STOP_S = 10.0
@@ -34,17 +34,6 @@ MOST_LOOKS = 10
 
 Forms = tuple[list[Description], list[Description]]
 """Of a slot's inputs and of its outputs."""
-
-
-@dataclass(frozen=True)
-class Death:
-    """How a worker ended."""
-
-    killed: bool
-    """By us: it was alive when it was to be buried."""
-    signal: int
-    code: int
-    cpu_s: float
 
 
 @dataclass(frozen=True)
@@ -61,32 +50,17 @@ class Block:
     """Slot -> form of its outputs and where they lie, as the worker says."""
 
 
-class Worker:
+class Worker(Process):
     """One child: a candidate's or the reference's."""
 
     def __init__(
         self, pid: int, sock: socket.socket, device: str, timeout_s: float, bury: Callable[[int, float], Death]
     ) -> None:
         """`bury` reaps the process: given its pid and the seconds it has to die by itself."""
-        self.pid = pid
         self.device = device
-        self.left_s = timeout_s
-        """Seconds the judge is still willing to wait for it, in all."""
-        self._reap = bury
-        self._sock = sock
-        self._death: Death | None = None
         self._slots: dict[int, Forms] = {}
         self._frozen_at: float | None = None
-        try:
-            self.layers: dict[str, str] = self._answer()["layers"]
-        except Fault as fault:
-            self.end()
-            raise Fault("evaluator_error", f"a worker did not start: {fault.reason}") from fault
-
-    def ask(self, kind: str, *, fds: tuple[int, ...] = (), **request: Any) -> dict[str, Any]:
-        """Send a request and wait for its answer. Raises Fault with what became of the worker if there is none."""
-        self._send({"kind": kind, **request}, fds)
-        return self._answer()
+        super().__init__(pid, sock, timeout_s, bury)
 
     def map(self, arena: Arena) -> None:
         """Give the worker an arena; its slots hold nothing until they are prepared."""
@@ -158,12 +132,7 @@ class Worker:
         On the CPU it is the kernel's account of the processor time of all the worker's threads: nothing else may work
         for it, and a busy machine does not disturb it. On CUDA, where the work is done elsewhere, it is wall time.
         """
-        if self.device == "cuda":
-            return time.perf_counter()
-        try:
-            return time.clock_gettime((~self.pid << 3) | 2)  # clock_getcpuclockid(3)
-        except OSError:
-            self._raise_for_death()
+        return time.perf_counter() if self.device == "cuda" else super().clock()
 
     def stop(self) -> None:
         """Freeze every thread of the worker. What it computes until then counts as part of the run before."""
@@ -192,16 +161,6 @@ class Worker:
             with contextlib.suppress(ProcessLookupError):
                 os.sched_setaffinity(int(thread), cpus)
 
-    def end(self) -> Death:
-        """Kill the worker."""
-        self._sock.close()
-        return self._bury(0.0)
-
-    def _bury(self, grace_s: float) -> Death:
-        if self._death is None:
-            self._death = self._reap(self.pid, grace_s)
-        return self._death
-
     def _threads(self) -> list[str]:
         """Their ids. Raises Fault if they are too many."""
         threads = os.listdir(f"/proc/{self.pid}/task")
@@ -219,54 +178,3 @@ class Worker:
             if state not in b"TtZX":
                 return False
         return True
-
-    def _send(self, request: dict[str, Any], fds: tuple[int, ...] = ()) -> None:
-        if channel.pending(self._sock):
-            raise Fault("rejected_hack", "bytes on the channel that no request asked for")
-        self._sock.settimeout(ANSWER_S)
-        try:
-            channel.send(self._sock, request, fds)
-        except channel.ChannelClosedError:
-            self._raise_for_death()
-        except TimeoutError as error:
-            raise Fault("timeout", "the worker no longer reads its requests", died=True) from error
-
-    def _answer(self) -> dict[str, Any]:
-        start = time.monotonic()
-        try:
-            answer, _ = channel.receive(self._sock, deadline=start + self.left_s, largest=channel.LARGEST_REPLY)
-        except TimeoutError:
-            raise Fault("timeout", "no answer within the time a candidate may take in all", died=True) from None
-        except channel.ChannelGarbledError as error:
-            raise Fault("rejected_hack", f"on the channel: {error}") from None
-        except channel.ChannelClosedError:
-            self._raise_for_death()
-        finally:
-            self.left_s -= time.monotonic() - start
-        if "error" in answer:
-            raise _fault(answer["error"])
-        return answer
-
-    def _raise_for_death(self) -> NoReturn:
-        """The channel is closed: find out why."""
-        death = self._bury(0.5)
-        if death.killed:
-            raise Fault("rejected_hack", "the worker closed its channel and went on")
-        if death.signal == signal.SIGXCPU:
-            raise Fault("timeout", "the CPU time a candidate may take is used up")
-        if death.signal == signal.SIGKILL:
-            raise Fault("out_of_memory", "killed by the kernel", died=True)
-        if death.signal:
-            raise Fault("runtime_error", f"died of {signal.strsignal(death.signal) or death.signal}", died=True)
-        raise Fault("runtime_error", f"exited with status {death.code} instead of answering")
-
-
-def _fault(error: Any) -> Fault:
-    """The fault that a worker reports of itself; it can only harm itself by lying."""
-    if not isinstance(error, dict):
-        return Fault("rejected_hack", "an error report without form")
-    text = f"{error.get('type')}: {error.get('message')}"
-    if error.get("memory") is True and error.get("stage") != "parse":  # the parser's own stack is not memory
-        return Fault("out_of_memory", text)
-    statuses = {"parse": "parse_error", "load": "compile_error"}
-    return Fault(statuses.get(str(error.get("stage")), "runtime_error"), text)

@@ -1,4 +1,5 @@
-"""The parent of all workers and builds: a fresh process with torch loaded; forks a confined child on request, buries it.
+"""The parent of all workers and builds: a fresh process with torch (or, for Python functions, the standard library)
+loaded; forks a confined child on request, buries it.
 
 Knows processes only: it runs no program, sees no inputs and holds no secrets; judge and worker talk past it.
 """
@@ -22,19 +23,21 @@ def main(control: int, device: str, own_root: str) -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the judge ends it, when it ends
     layers = {"namespaces": isolation.attempt(lambda: isolation.namespaces(device))}
-    _load()  # only now: torch starts a thread, after which there is no new user namespace
+    _load(device)  # only now: torch starts a thread, after which there is no new user namespace
     sys.path[:] = [path for path in sys.path if path != own_root]
     sock = socket.socket(fileno=control)
     ruleset: int | None = None
     try:
-        ruleset = isolation.landlock_ruleset(device, isolation.readable_paths())
+        readable = isolation.library_paths() if device == "functions" else isolation.readable_paths()
+        ruleset = isolation.landlock_ruleset(device, readable)
     except OSError as error:
         layers["landlock"] = f"lacking: {error}"
     null = os.open("/dev/null", os.O_RDWR)
     zygote = os.getpid()
     isolation.prctl(isolation.PR_SET_CHILD_SUBREAPER, 1)
     gc.collect()
-    heap.close()
+    if device != "functions":
+        heap.close()
     gc.freeze()  # a collection in a child would touch, and so copy, every page that holds an object
     channel.send(sock, {"layers": layers})
     children: set[int] = set()
@@ -69,8 +72,13 @@ def main(control: int, device: str, own_root: str) -> None:
         _bury(pid, 0.0)
 
 
-def _load() -> None:
-    """Load torch and have it do once what it does on first use, so that no worker pays for it."""
+def _load(device: str) -> None:
+    """Load torch and have it do once what it does on first use, so that no worker pays for it; or what functions use."""
+    if device == "functions":
+        from vegflow.evaluation.function_child import preload
+
+        preload()
+        return
     import torch
 
     import vegflow.evaluation.child
@@ -88,9 +96,11 @@ def _become_worker(
     zygote: int, fd: int, null: int, limits: isolation.Limits, ruleset: int | None, device: str, confined: bool
 ) -> None:
     """The forked child: confined before it reads its first message. Never returns."""
-    from vegflow.evaluation.child import serve
-
     try:
+        if device == "functions":
+            from vegflow.evaluation.function_child import serve
+        else:
+            from vegflow.evaluation.child import serve
         _detach(zygote, null, null, {fd, ruleset})
         layers = isolation.confine(limits, ruleset) if confined else {}
         if ruleset is not None:

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from vegflow.artifacts.io import atomic, digest
-from vegflow.config.learning import UpdateConfig, head_problem
+from vegflow.config.learning import LoraConfig, UpdateConfig, head_problem
 from vegflow.errors import ConfigError
 from vegflow.models.load import ADAPTER, ADAPTER_CONFIG, load_model, with_adapter
 
@@ -51,7 +51,7 @@ class Learner:
         """
         model = load_model(dict(options), device)
         if adapter is None:
-            return cls(_fresh(model, options, config, init_key), config, None)
+            return cls(fresh_adapter(model, config.lora, options["lora_targets"], init_key), config, None)
         policy = with_adapter(model, adapter, trainable=True)
         if start is None:
             return cls(policy, config, BASE)
@@ -119,19 +119,23 @@ class Learner:
                 yield
 
 
-def _fresh(model: Any, options: Mapping[str, Any], config: UpdateConfig, key: Sequence[object]) -> Any:
-    """The model with a new adapter, drawn on the CPU so that it is the same whatever runs the model."""
-    from peft import LoraConfig, get_peft_model
+def fresh_adapter(model: Any, lora: LoraConfig, targets: Sequence[str], key: Sequence[object]) -> Any:
+    """The model with a new adapter, drawn on the CPU so that it is the same whatever runs the model.
 
-    targets = tuple(config.lora.targets or options["lora_targets"])
-    if problem := head_problem((*targets, *config.lora.expert_parameters)):
+    On the modules that `lora` names, else on `targets`. Raises ConfigError if the output head is among them.
+    """
+    from peft import LoraConfig as PeftConfig
+    from peft import get_peft_model
+
+    targets = tuple(lora.targets or targets)
+    if problem := head_problem((*targets, *lora.expert_parameters)):
         raise ConfigError(f"lora_targets: {problem}")
-    lora = LoraConfig(
-        r=config.lora.rank,
-        lora_alpha=config.lora.alpha,
+    made = PeftConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
         target_modules=list(targets),
-        target_parameters=list(config.lora.expert_parameters) or None,
+        target_parameters=list(lora.expert_parameters) or None,
         task_type="CAUSAL_LM",
     )
     torch.manual_seed(int(digest("adapter", *key)[:15], 16))
-    return get_peft_model(model, lora)
+    return get_peft_model(model, made)

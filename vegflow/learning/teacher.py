@@ -63,7 +63,7 @@ def teacher_prompts(
 ) -> list[list[int] | None]:
     """The teacher's prompt for each rollout, None where the form has nothing to say of one.
 
-    `rows` and `verdicts` are sorted alike. `style` is that of the rollouts' prompts: `chat`, or `compact` for a model that
+    `rows` and `verdicts` are sorted alike. `style` is that of the rollouts' prompts: `chat`, or another for a model that
     continues code. Raises ConfigError if a prompt is not what the tokenizer's chat template makes.
     """
     tail = _tail(tokenizer) if style == "chat" else []
@@ -80,7 +80,7 @@ def teacher_prompts(
                 f"the prompt of {rows[number]['rollout_id']} does not end as the model's chat template ends a question, "
                 "so there is no place for what the teacher is to read; take another model or an objective without teacher"
             )
-        text = _comments(section) if style == "compact" else _break(tokenizer, head) + section + "\n"
+        text = _break(tokenizer, head) + section + "\n" if style == "chat" else _comments(section)
         tokens = tokenizer.encode(text, add_special_tokens=False)
         prompts.append([*head, *tokens[: max(0, MOST_TOKENS - len(prompt))], *tail])
     return prompts

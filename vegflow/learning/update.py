@@ -24,6 +24,7 @@ from vegflow.learning.advantages import ADVANTAGES
 from vegflow.learning.distillation import divergence, on_support, support
 from vegflow.learning.learner import Learner
 from vegflow.learning.losses import AGGREGATIONS, Tokens, clip_stops, token_losses
+from vegflow.learning.mismatch import Mismatch, columns, mismatches
 from vegflow.learning.parallel import ALONE, Team
 from vegflow.learning.rewards import reward_of
 from vegflow.learning.teacher import Lectures, lectures
@@ -104,6 +105,9 @@ class Sums:
     kl_start: float = 0.0
     ratio: float = 0.0
     clipped: float = 0.0
+    capped: float = 0.0
+    mismatch: dict[int, Mismatch] = field(default_factory=dict)
+    """Of each rollout, at the sampling temperature and before the step."""
     logprobs: dict[int, Tensor] = field(default_factory=dict)
     """Of the first rollouts of each task, before the step."""
 
@@ -168,6 +172,8 @@ def _update(
         "kl_step": kl_step,
         "ratio_mean": sums.ratio / tokens,
         "clipped_share": sums.clipped / tokens,
+        "capped_share": sums.capped / tokens,
+        **columns(sums.mismatch, [row["rollout_id"] for row in batch.rows], batch.lengths),
         "seconds": time.perf_counter() - began,
     }
 
@@ -187,10 +193,11 @@ def _merged(parts: list[Sums], batch: Batch) -> Sums:
     if len(parts) == 1:
         return parts[0]
     changes = sum(part.signal_N - batch.advantages_N for part in parts)
-    names = ("loss", "entropy", "kl_start", "ratio", "clipped")
+    names = ("loss", "entropy", "kl_start", "ratio", "clipped", "capped")
     return Sums(
         batch.advantages_N + changes,
         **{name: sum(getattr(part, name) for part in parts) for name in names},
+        mismatch={number: found for part in parts for number, found in part.mismatch.items()},
         logprobs={number: logp for part in parts for number, logp in part.logprobs.items()},
     )
 
@@ -248,6 +255,10 @@ def _backward_group(
         if loss.requires_grad:
             loss.backward()
         _measure(sums, tokens, entropy_R.detach(), part, numbers, config)
+        if temperature != batch.temperature:
+            with torch.no_grad():
+                logp_U, _ = token_scores(part.logits_UV, part.targets_U, batch.temperature)
+        sums.mismatch |= zip(numbers, mismatches(logp_U[part.place_R] - old_R, part.lengths), strict=True)
         sums.loss += loss.item()
         first = [place for place, i in enumerate(part.members) if i < STEP_ROLLOUTS]
         pieces = logp_R.detach().cpu().split(part.lengths)
@@ -296,6 +307,8 @@ def _measure(
     sums.entropy += entropy_R.sum().item()
     sums.ratio += (logp_R - tokens.old_R).exp().sum().item()
     sums.clipped += clip_stops(tokens, config).sum().item()
+    if (cap := config.parts.importance_cap) is not None:
+        sums.capped += ((logp_R - tokens.old_R).exp() > cap).sum().item()
     if tokens.start_R is not None:
         sums.kl_start += (logp_R - tokens.start_R).sum().item()
     if tokens.teacher_R is not None and config.parts.loss != "sdpo_divergence":

@@ -1,5 +1,10 @@
-"""Loading a base model, its tokenizer and an adapter, from a local folder or the hub."""
+"""Loading a base model, its tokenizer and an adapter, from a local folder, a GGUF file or the hub.
 
+Knows where a model is and what can go wrong on the way, as one sentence; what runs it is `vegflow.sampling` and
+`vegflow.learning`.
+"""
+
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -7,22 +12,24 @@ import torch
 from torch import nn
 
 from vegflow.errors import ConfigError
+from vegflow.models.memory import check_memory, expected_gb
+from vegflow.models.place import MODELS, arguments, local_path
 
 ADAPTER = "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
 
 
-def load_tokenizer(options: dict[str, Any]) -> Any:
+def load_tokenizer(options: Mapping[str, Any]) -> Any:
     """The tokenizer of a model (`location`, `revision`). Raises ConfigError if it cannot be loaded."""
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(options["location"], revision=options["revision"])
-    except (OSError, ValueError) as error:
+        return AutoTokenizer.from_pretrained(**arguments(options))
+    except (OSError, ValueError, ImportError) as error:
         raise ConfigError(_cannot_load("tokenizer", options, error)) from error
 
 
-def load_model(options: dict[str, Any], device: str = "cpu") -> nn.Module:
+def load_model(options: Mapping[str, Any], device: str = "cpu") -> nn.Module:
     """The base model in evaluation mode (`location`, `revision`, `dtype`). Raises ConfigError if it cannot be loaded.
 
     Attention goes through SDPA, or step by step for a model that has none (attention sinks): packed rows need a mask of
@@ -31,22 +38,23 @@ def load_model(options: dict[str, Any], device: str = "cpu") -> nn.Module:
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    name, revision, spread = options["location"], options["revision"], options.get("device_map")
+    spread, where, local = options.get("device_map"), arguments(options), local_path(options)
+    wanted = options.get("memory_gb") or (expected_gb(local, options["dtype"]) if local else 0)
+    check_memory(options.get("name", options["location"]), wanted, device)
     try:
-        family = AutoModelForCausalLM._model_mapping[type(AutoConfig.from_pretrained(name, revision=revision))]
+        family = AutoModelForCausalLM._model_mapping[type(AutoConfig.from_pretrained(**where))]
         model = AutoModelForCausalLM.from_pretrained(
-            name,
-            revision=revision,
+            **where,
             dtype=getattr(torch, options["dtype"]),
             attn_implementation="sdpa" if family._supports_sdpa else "eager",
             **({"device_map": spread} if spread else {}),
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, ImportError) as error:
         raise ConfigError(_cannot_load("model", options, error)) from error
     return (model if spread else model.to(device)).eval()
 
 
-def load_policy(options: dict[str, Any], adapter: str | Path | None, device: str = "cpu") -> nn.Module:
+def load_policy(options: Mapping[str, Any], adapter: str | Path | None, device: str = "cpu") -> nn.Module:
     """Base model plus adapter (a PEFT folder or the file in it), frozen; the base model itself if there is none."""
     model = load_model(options, device)
     if adapter is not None:
@@ -63,17 +71,31 @@ def with_adapter(model: nn.Module, adapter: str | Path, *, trainable: bool = Fal
     return PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
 
 
-def stop_tokens(tokenizer: Any, model: nn.Module) -> set[int]:
-    """Token ids that end a completion: the tokenizer's and the model's own end-of-sequence tokens."""
+def stop_tokens(options: Mapping[str, Any], tokenizer: Any) -> frozenset[int]:
+    """Token ids that end a completion: the tokenizer's and the model's own end-of-sequence tokens, and the file's `stop_tokens`.
+
+    Raises ConfigError for a stop token that the tokenizer does not have.
+    """
+    from transformers import GenerationConfig
+
     ids = {tokenizer.eos_token_id}
-    configured = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
-    ids |= set(configured) if isinstance(configured, list) else {configured}
-    return {token for token in ids if token is not None}
+    try:
+        where = {key: value for key, value in arguments(options).items() if key != "gguf_file"}
+        configured = GenerationConfig.from_pretrained(where.pop("pretrained_model_name_or_path"), **where).eos_token_id
+        ids |= set(configured) if isinstance(configured, list) else {configured}
+    except OSError:
+        pass  # a model need not have a file of generation settings
+    vocabulary = tokenizer.get_vocab()
+    if unknown := [token for token in options.get("stop_tokens", ()) if token not in vocabulary]:
+        raise ConfigError(f"stop_tokens: the tokenizer of '{options['location']}' has no token {unknown[0]!r}")
+    ids |= {vocabulary[token] for token in options.get("stop_tokens", ())}
+    return frozenset(token for token in ids if token is not None)
 
 
-def _cannot_load(what: str, options: dict[str, Any], error: Exception) -> str:
-    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+def _cannot_load(what: str, options: Mapping[str, Any], error: Exception) -> str:
+    """The error as one sentence: Transformers' own go over many lines and begin with what is wrong."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     return (
-        f"the {what} of '{options['location']}' cannot be loaded: {first} "
-        "(a local folder always works: set path in the model's file)"
+        f"the {what} of '{options['location']}' cannot be loaded: {lines[0].rstrip('.')} "
+        f"(a local folder always works: set path in the model's file, or put it under ${MODELS} as {options.get('name')})"
     )

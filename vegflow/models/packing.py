@@ -11,6 +11,7 @@ Axes: N completions, L tokens of a row, B rows of a pass, R predicting positions
 import functools
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 from vegflow.errors import VegflowError
 from vegflow.models.attention import Branches, branches_of, branching
+from vegflow.models.states import Pooling, pooled, states_kept
 
 BLOCK = 1 << 24
 """Numbers of a block of logits that is turned into float32 at a time (64 MB)."""
@@ -67,6 +69,8 @@ class Pass:
     logits_UV: Tensor
     """In the model's type, neither tempered nor normalised."""
     targets_U: Tensor
+    states_MD: Tensor | None = None
+    """Each member's state (`vegflow.models.states`), if asked for."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,8 @@ class Scores:
 
     logprobs: list[Tensor]
     entropies: list[Tensor]
+    states: list[Tensor]
+    """Each completion's state (D), if asked for."""
 
 
 def pack(prompt: Sequence[int], completions: Sequence[Sequence[int]], read: Sequence[int] | None = None) -> Row:
@@ -106,10 +112,12 @@ def passes(
     *,
     read: Sequence[int] | None = None,
     token_budget: int = 16384,
+    states: Pooling | None = None,
 ) -> Iterator[Pass]:
     """Forward passes over the completions (N lists of token ids) of one prompt, with gradients if they are enabled.
 
-    Equal completions are computed once. `read` as `pack` takes it; `token_budget` bounds the tokens of a pass.
+    Equal completions are computed once. `read` as `pack` takes it; `token_budget` bounds the tokens of a pass; `states`
+    says which state of each completion to keep.
     """
     members: dict[tuple[int, tuple[int, ...]], list[int]] = {}
     for number, completion in enumerate(completions):
@@ -117,7 +125,8 @@ def passes(
     unique = list(members)
     for chunks in _plan([len(tokens) for _, tokens in unique], len(prompt), token_budget):
         rows = [pack(prompt, [unique[i][1] for i in c], [unique[i][0] for i in c]) for c in chunks]
-        logits = _forward(model, rows)
+        with states_kept(model) if states else nullcontext([]) as kept:
+            logits = _forward(model, rows)
         lengths = [n for row in rows for n in row.lengths]
         starts = [0]
         for n in lengths:
@@ -132,6 +141,7 @@ def passes(
             place_R=torch.cat([torch.arange(starts[p], starts[p + 1]) for _, p in owners]).to(logits[0].device),
             logits_UV=logits[0] if len(logits) == 1 else torch.cat(logits),
             targets_U=torch.cat([row.targets_R for row in rows]).to(logits[0].device),
+            states_MD=pooled(kept[0], rows, states)[[p for _, p in owners]] if states else None,
         )
 
 
@@ -143,19 +153,42 @@ def score(
     temperature: float = 1.0,
     read: Sequence[int] | None = None,
     token_budget: int = 16384,
+    states: Pooling | None = None,
 ) -> Scores:
     """Log-probabilities of completions (N lists of token ids) of one prompt, with gradients if they are enabled.
 
-    Logits are divided by `temperature` and normalised in float32. `read` and `token_budget` as `passes` takes them.
+    Logits are divided by `temperature` and normalised in float32. `read`, `token_budget`, `states` as `passes` takes them.
     """
     logprobs: list[Any] = [None] * len(completions)
     entropies: list[Any] = [None] * len(completions)
-    for part in passes(model, prompt, completions, read=read, token_budget=token_budget):
+    found: list[Any] = [None] * len(completions) if states else []
+    for part in passes(model, prompt, completions, read=read, token_budget=token_budget, states=states):
         logp_U, entropy_U = token_scores(part.logits_UV, part.targets_U, temperature)
         pieces = (values_U.index_select(0, part.place_R).split(part.lengths) for values_U in (logp_U, entropy_U))
         for number, logp, entropy in zip(part.members, *pieces, strict=True):
             logprobs[number], entropies[number] = logp, entropy
-    return Scores(logprobs, entropies)
+        if part.states_MD is not None:
+            for number, state_D in zip(part.members, part.states_MD, strict=True):
+                found[number] = state_D
+    return Scores(logprobs, entropies, found)
+
+
+def completion_states(
+    model: nn.Module, prompt: Sequence[int], completions: Sequence[Sequence[int]], pooling: Pooling, token_budget: int
+) -> Tensor:
+    """States (N, D; float32) of completions of one prompt, with gradients if they are enabled, and no logits.
+
+    Equal completions are computed once.
+    """
+    numbers: dict[tuple[int, ...], int] = {}
+    places = [numbers.setdefault(tuple(completion), len(numbers)) for completion in completions]
+    unique, found = list(numbers), []
+    for chunks in _plan([len(tokens) for tokens in unique], len(prompt), token_budget):
+        rows = [pack(prompt, [unique[i] for i in chunk]) for chunk in chunks]
+        with states_kept(model) as kept:
+            _run(model, rows, torch.tensor([0]))
+        found.append(pooled(kept[0], rows, pooling))
+    return torch.cat(found)[places]
 
 
 def forward(model: nn.Module, rows: Sequence[Row]) -> list[Tensor]:
@@ -219,23 +252,27 @@ def _blocks(logits_RV: Tensor) -> Iterator[slice]:
 
 def _forward(model: nn.Module, rows: Sequence[Row]) -> list[Tensor]:
     """Logits (R, V) in the model's type at the predicting positions of each row."""
+    keep = torch.unique(torch.cat([row.predictors_R for row in rows]))
+    logits_BKV = _run(model, rows, keep)
+    return [
+        logits_BKV[i, torch.searchsorted(keep, row.predictors_R).to(logits_BKV.device)] for i, row in enumerate(rows)
+    ]
+
+
+def _run(model: nn.Module, rows: Sequence[Row], keep: Tensor) -> Tensor:
+    """Logits (B, K, V) of the rows at the positions in `keep`; rows are padded to a common length."""
     device = next(model.parameters()).device
     L = max(len(row.input_ids_L) for row in rows)
-    keep = torch.unique(torch.cat([row.predictors_R for row in rows]))
     branches = _branches(model, rows, L, device)
     masks = functools.partial(_attention_masks, model, rows, L, device)
     with branching(model, branches, masks):
-        output = model(
+        return model(
             input_ids=torch.stack([_pad(row.input_ids_L, L) for row in rows]).to(device),
             position_ids=torch.stack([_pad(row.position_ids_L, L) for row in rows]).to(device),
             attention_mask=masks() if branches is None else torch.ones(1, 1, 1, 1, dtype=torch.bool),
             logits_to_keep=keep.to(device),
             use_cache=False,
-        )
-    return [
-        output.logits[i, torch.searchsorted(keep, row.predictors_R).to(output.logits.device)]
-        for i, row in enumerate(rows)
-    ]
+        ).logits
 
 
 def _branches(model: nn.Module, rows: Sequence[Row], L: int, device: torch.device) -> Branches | None:

@@ -21,6 +21,7 @@ from vegflow.config.block import Block
 from vegflow.config.errors import sentences
 from vegflow.config.report import ReportFacts
 from vegflow.errors import ConfigError
+from vegflow.report.staged_views import headline, staged_views, verdicts
 from vegflow.report.study_tables import MARK_NOTE, differences, noisy_tasks, ran_where
 from vegflow.report.tables import views
 from vegflow.report.text import in_unit, interval, natural, number, ratio, share
@@ -91,6 +92,29 @@ CAPTIONS = {
 }
 
 
+STAGED_CAPTIONS = {
+    "frontier": (
+        "Value and throughput",
+        "Each point a pipeline: what its pick is worth, and candidates a second as a multiple of the full suite's, logarithmic. "
+        "Bars: intervals over tasks and timing repeats. Coloured: on the front.",
+    ),
+    "pruned": (
+        "Where candidates are pruned",
+        "For the pipelines of the front, which stage drops how many distinct candidates, by why the full suite would fail them. "
+        "Left: what remains at the end.",
+    ),
+    "wasted": (
+        "Wrong candidates that rank high",
+        "Of the first candidates of each task in a ranker's order, the share that is wrong: what verifying them would waste. "
+        "Character-level: at most five edits from a correct program of the task.",
+    ),
+    "composed": (
+        "Composed cost against running",
+        "Each point a pipeline. Band: within 10 %. Bars: least and most of the repeats that the composition did not see.",
+    ),
+}
+
+
 class Caveat(Block):
     """A finding of the audit of the paper."""
 
@@ -118,10 +142,14 @@ def render(
     facts: StudyFacts,
     about: ReportFacts,
     caveats: Sequence[Caveat] = (),
+    staged: Mapping[str, pa.Table] | None = None,
+    staged_figures: Mapping[str, dict[str, Any]] | None = None,
 ) -> str:
     """The report as HTML.
 
-    `tables` are those of `ANALYSIS_TABLES`, `figures` Vega-Lite specifications by name. Same input, same text.
+    `tables` are those of `ANALYSIS_TABLES`, `figures` Vega-Lite specifications by name; `staged`, those of
+    `FRONTIER_TABLES`, and `staged_figures` make the section on staged verification, which is left out without them. Same
+    input, same text.
     """
     frames = {name: pl.DataFrame(pl.from_arrow(table)) for name, table in tables.items()}
     claims = [_claim(row) for row in frames["claims"].to_dicts()]
@@ -142,6 +170,7 @@ def render(
         counts={verdict: sum(claim["verdict"] == verdict for claim in claims) for verdict in VERDICTS},
         check=next((row for row in frames["self_check"].to_dicts() if row["task_id"] == "all"), None),
         figures=[_figure(name, spec) for name, spec in figures.items()],
+        staged=_staged(staged, staged_figures or {}) if staged else None,
         views=views(frames, facts),
         tasks=_tasks(frames["candidates"], frames["tasks"], noisy_tasks(frames)),
         caveats=[c for c in caveats if any(frames[t].height for t in c.needs if t in frames)],
@@ -184,6 +213,23 @@ def _figure(name: str, spec: dict[str, Any]) -> dict[str, str]:
     title, note = CAPTIONS.get(name, (name, ""))
     # In a script element only "</" could end it early.
     return {"name": name, "title": title, "note": note, "spec": json.dumps(spec).replace("</", "<\\/")}
+
+
+def _staged(tables: Mapping[str, pa.Table], figures: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """What the section on staged verification shows."""
+    frames = {name: pl.DataFrame(pl.from_arrow(table)) for name, table in tables.items()}
+    return {
+        "headline": headline(frames),
+        "figures": [_staged_figure(name, spec) for name, spec in figures.items()],
+        "verdicts": verdicts(frames),
+        "views": staged_views(frames),
+    }
+
+
+def _staged_figure(name: str, spec: dict[str, Any]) -> dict[str, str]:
+    kind, _, entry = name.removeprefix("staged_").partition("_")
+    title, note = STAGED_CAPTIONS[kind]
+    return _figure(name, spec) | {"title": f"{title}: {entry}", "note": note}
 
 
 def _tasks(candidates: pl.DataFrame, tasks: pl.DataFrame, noise: frozenset[str]) -> list[dict[str, Any]]:

@@ -1,84 +1,72 @@
-"""Drawing completions from a causal language model in this process, with exact log-probabilities.
+"""The engine `transformers`: a model in this process, its adapters, drawing and scoring.
 
-Knows token ids and logits; prompts and files are `vegflow.sampling.sample`. The prompt is read once for all completions
-of a task, and each completion draws from a random stream of its own, so that a rollout does not depend on how many
-others are drawn beside it (up to rounding).
+Knows which way of drawing a model can take: `vegflow.sampling.refill`, or `vegflow.sampling.cached` for any family; logits
+and attention are left to them and to `vegflow.models.packing`.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
+
+from vegflow.config.sampling import SamplingConfig
+from vegflow.models.load import load_model, load_tokenizer, stop_tokens, with_adapter
+from vegflow.models.packing import score
+from vegflow.models.shared import knows
+from vegflow.randomness import stream
+from vegflow.sampling.cached import draw
+from vegflow.sampling.protocol import Completion, Request
+from vegflow.sampling.refill import Refill
+from vegflow.sampling.stopping import Stopping
 
 
-@dataclass
-class Completion:
-    """Tokens drawn, each one's log-probability (nats) at temperature 1 and at the sampling temperature, and the end."""
+class TransformersEngine:
+    """A causal language model of Hugging Face's, with its tokenizer (for stop texts alone)."""
 
-    token_ids: list[int]
-    logprobs: list[float]
-    logprobs_tempered: list[float]
-    finish_reason: str
+    def __init__(self, model: nn.Module, tokenizer: Any, stop: frozenset[int]) -> None:
+        self.base = model.requires_grad_(False).eval()
+        self.model = self.base
+        self.tokenizer = tokenizer
+        self.stop = stop
 
+    def use(self, adapter: str | Path | None) -> None:
+        """Take this adapter from now on; the base model's weights are neither copied nor changed."""
+        if self.model is not self.base:
+            self.base = self.model.unload()
+        self.model = self.base if adapter is None else with_adapter(self.base, adapter).eval()
 
-@torch.inference_mode()
-def draw(
-    model: nn.Module,
-    prompt: Sequence[int],
-    streams: Sequence[np.random.Generator],
-    *,
-    temperature: float,
-    max_tokens: int,
-    stop: set[int],
-) -> list[Completion]:
-    """One completion of `prompt` per random stream.
+    def draw(self, requests: Sequence[Request], config: SamplingConfig) -> Iterator[tuple[int, tuple[Completion, ...]]]:
+        """See `protocol.Engine`; families that `models.shared` does not know are drawn one request after the other."""
+        stopping = Stopping(self.tokenizer, self.stop, config.stop)
+        if knows(self.model):
+            yield from Refill(self.model, requests, config, stopping).run()
+            return
+        for number, request in enumerate(requests):
+            drawn: list[Completion] = []
+            for start in range(0, len(request.keys), config.batch_size):
+                streams = [stream(*key) for key in request.keys[start : start + config.batch_size]]
+                drawn += draw(self.model, request.prompt_ids, streams, config, stopping)
+            yield number, tuple(drawn)
 
-    A completion ends with the first token of `stop`, which is part of it (finish_reason `stop`), or after `max_tokens`
-    (`length`). Rows that have ended leave the batch.
-    """
-    device = next(model.parameters()).device
-    output = model(input_ids=torch.tensor([list(prompt)], device=device), use_cache=True, logits_to_keep=1)
-    cache = output.past_key_values
-    cache.batch_repeat_interleave(len(streams))
-    logits_NV = output.logits[:, -1].expand(len(streams), -1)
-    done = [Completion([], [], [], "length") for _ in streams]
-    active = list(range(len(streams)))
-    for t in range(max_tokens):
-        raw_NV = logits_NV.float().log_softmax(-1)
-        tempered_NV = (logits_NV.float() / temperature).log_softmax(-1)
-        uniform_N = torch.tensor([streams[i].random() for i in active], dtype=torch.float64)
-        token_N = _invert(tempered_NV, uniform_N)
-        _record(done, active, token_N, raw_NV, tempered_NV)
-        ended = [int(token) in stop for token in token_N]
-        for row, i in enumerate(active):
-            if ended[row]:
-                done[i].finish_reason = "stop"
-        keep = [row for row in range(len(active)) if not ended[row]]
-        if not keep or t == max_tokens - 1:
-            break
-        if len(keep) < len(active):
-            cache.batch_select_indices(torch.tensor(keep, device=device))
-            active = [active[row] for row in keep]
-            token_N = token_N[keep]
-        step = model(input_ids=token_N[:, None].to(device), past_key_values=cache, use_cache=True)
-        logits_NV = step.logits[:, -1]
-    return done
+    @torch.inference_mode()
+    def score(self, prompt_ids: Sequence[int], completions: Sequence[Sequence[int]]) -> list[list[float]]:
+        """Log-probabilities at temperature 1; the prompt is read once for many completions."""
+        return [logp.tolist() for logp in score(self.model, prompt_ids, completions).logprobs]
+
+    def close(self) -> None:
+        """Let go of the model."""
+        self.model = self.base = nn.Module()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self.close()
 
 
-def _invert(logp_NV: Tensor, uniform_N: Tensor) -> Tensor:
-    """Tokens at the quantiles `uniform_N` of each row's distribution (inverse transform sampling, float64)."""
-    cumulative_NV = logp_NV.double().exp().cumsum(-1).cpu()
-    token_N = torch.searchsorted(cumulative_NV, (uniform_N * cumulative_NV[:, -1])[:, None], right=True)[:, 0]
-    return token_N.clamp(max=logp_NV.shape[1] - 1)
-
-
-def _record(done: list[Completion], active: list[int], token_N: Tensor, raw_NV: Tensor, tempered_NV: Tensor) -> None:
-    index = token_N[:, None].to(raw_NV.device)
-    raw_N = raw_NV.gather(1, index)[:, 0].tolist()
-    tempered_N = tempered_NV.gather(1, index)[:, 0].tolist()
-    for row, i in enumerate(active):
-        done[i].token_ids.append(int(token_N[row]))
-        done[i].logprobs.append(raw_N[row])
-        done[i].logprobs_tempered.append(tempered_N[row])
+def load(options: Mapping[str, Any], sampling: SamplingConfig, device: str) -> TransformersEngine:
+    """The engine with the base model of `options`."""
+    tokenizer = load_tokenizer(options)
+    return TransformersEngine(load_model(options, device), tokenizer, stop_tokens(options, tokenizer))

@@ -1,21 +1,21 @@
-"""The first verb, sample: a policy and some tasks in, a rollouts table out."""
+"""The first verb, sample: a policy and some tasks in, a rollouts table out.
+
+Knows tasks, prompts and rows; what runs the model is behind `vegflow.sampling.protocol`.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from torch import nn
-
 from vegflow.artifacts.io import digest
-from vegflow.candidates.prompt import prompt_ids
+from vegflow.candidates.prompt import prompt_ids, stop_texts
 from vegflow.config.sampling import SamplingConfig
-from vegflow.models.load import stop_tokens
-from vegflow.randomness import stream
-from vegflow.sampling.engine import Completion, draw
+from vegflow.sampling.protocol import Completion, Engine, Request
+from vegflow.sampling.stopping import cut
 from vegflow.tasks.task import Task
 
 
 def sample(
-    model: nn.Module,
+    engine: Engine,
     tokenizer: Any,
     tasks: Sequence[Task],
     template: Mapping[str, Any],
@@ -28,22 +28,28 @@ def sample(
     `cell` says what they are for (source, seed, step) and who writes them (policy). Rollout `index` of a task is the
     same whichever file it is drawn for: its random stream is named by source, seed, step, task and index.
     """
-    stop = stop_tokens(tokenizer, model)
-    rows: list[dict[str, Any]] = []
-    for number, task in enumerate(tasks, 1):
-        prompt = prompt_ids(dict(template), task, config.scaffold, tokenizer)
-        indices = range(cell["first"], cell["first"] + cell["count"])
-        for start in range(0, len(indices), config.batch_size):
-            batch = indices[start : start + config.batch_size]
-            streams = [stream(cell["source"], cell["seed"], cell["step"], task.id, index) for index in batch]
-            drawn = draw(
-                model, prompt, streams, temperature=config.temperature, max_tokens=config.max_tokens, stop=stop
-            )
-            for index, completion in zip(batch, drawn, strict=True):
-                text = tokenizer.decode(completion.token_ids, skip_special_tokens=True)
-                rows.append(_row(cell, task, index, prompt, completion, text, config.temperature))
-        progress(f"{number}/{len(tasks)} tasks, {len(rows)} rollouts")
-    return rows
+    config = config.model_copy(update={"stop": (*config.stop, *stop_texts(dict(template)))})
+    indices = range(cell["first"], cell["first"] + cell["count"])
+    requests = [
+        Request(
+            tuple(prompt_ids(dict(template), task, config.scaffold, tokenizer)),
+            tuple((cell["source"], cell["seed"], cell["step"], task.id, index) for index in indices),
+        )
+        for task in tasks
+    ]
+    rows: dict[int, list[dict[str, Any]]] = {}
+    for number, completions in engine.draw(requests, config):
+        prompt, task = list(requests[number].prompt_ids), tasks[number]
+        rows[number] = [
+            _row(cell, task, index, prompt, completion, _text(tokenizer, completion, config), config.temperature)
+            for index, completion in zip(indices, completions, strict=True)
+        ]
+        progress(f"{len(rows)}/{len(tasks)} tasks, {sum(map(len, rows.values()))} rollouts")
+    return [row for number in range(len(requests)) for row in rows[number]]
+
+
+def _text(tokenizer: Any, completion: Completion, config: SamplingConfig) -> str:
+    return cut(tokenizer.decode(list(completion.token_ids), skip_special_tokens=True), config.stop)
 
 
 def _row(
@@ -66,9 +72,9 @@ def _row(
         "index": index,
         "prompt_sha256": digest(prompt),
         "prompt_ids": prompt,
-        "token_ids": completion.token_ids,
-        "token_logprobs": completion.logprobs,
-        "token_logprobs_tempered": completion.logprobs_tempered,
+        "token_ids": list(completion.token_ids),
+        "token_logprobs": list(completion.logprobs),
+        "token_logprobs_tempered": list(completion.logprobs_tempered),
         "logprob": sum(completion.logprobs),
         "logprob_tempered": sum(completion.logprobs_tempered),
         "temperature": temperature,

@@ -31,8 +31,13 @@ rule render:
     input:
         tables=expand(f"{RESULTS}/tables/{{table}}.parquet", table=ANALYSIS_TABLES),
         figures=expand(f"{RESULTS}/figures/{{figure}}.json", figure=FIGURES),
+        staged=study.frontier_tables(),
+        staged_figures=study.frontier_figures(),
         caveats=f"{RESOURCES}/paper/caveats.yaml",
-        template=os.path.relpath(ROOT / "vegflow" / "report" / "report.html.j2"),
+        templates=[
+            os.path.relpath(ROOT / "vegflow" / "report" / name)
+            for name in ("report.html.j2", "staged.html.j2")
+        ],
     output:
         f"{RESULTS}/report.html",
     log:
@@ -49,4 +54,4 @@ rule render:
         versions=versions("jinja2", "polars", "vl-convert-python"),
     shell:
         "python -m vegflow.warm render --options {params.options:q} --tables {input.tables} --figures {input.figures}"
-        " --caveats {input.caveats} --output {output} > {log} 2>&1"
+        " --staged {input.staged} --staged_figures {input.staged_figures} --caveats {input.caveats} --output {output} > {log} 2>&1"

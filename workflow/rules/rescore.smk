@@ -19,11 +19,12 @@ rule rescore:
     resources:
         mem_mb=2000,
         runtime=60,
-        gpu=study.model.gpus,
+        gpu=study.sampling_gpus,
     params:
         options=lambda wildcards: options.rescore(wildcards.policy),
         code=code_digest("workflow/scripts/rescore.py"),
-        versions=versions("torch", "transformers", "peft"),
+        engine=code_digest(engine_source(study.config.sampling.engine)),
+        versions=versions("torch", "transformers", "peft", *engine_packages(study.config.sampling.engine)),
     shell:
         "python -m vegflow.warm rescore --options {params.options:q} --adapter '{input.adapter}' --rollouts {input.rollouts}"
         " --output {output} --gpus {resources.gpu} --threads {threads} > {log} 2>&1"

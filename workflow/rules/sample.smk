@@ -22,11 +22,12 @@ rule sample:
     resources:
         mem_mb=2000,
         runtime=60,
-        gpu=study.model.gpus,
+        gpu=study.sampling_gpus,
     params:
         options=lambda wildcards: options.sample(wildcards.cell),
         code=code_digest("workflow/scripts/sample.py"),
-        versions=versions("torch", "transformers", "peft"),
+        engine=code_digest(engine_source(study.config.sampling.engine)),
+        versions=versions("torch", "transformers", "peft", *engine_packages(study.config.sampling.engine)),
     shell:
         "python -m vegflow.warm sample --options {params.options:q} --adapter '{input.adapter}' --template {input.template}"
         " --output {output} --gpus {resources.gpu} --threads {threads} > {log} 2>&1"

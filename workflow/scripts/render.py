@@ -5,6 +5,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from vegflow.artifacts.analysis import ANALYSIS_TABLES
+from vegflow.artifacts.frontier import FRONTIER_TABLES
 from vegflow.artifacts.io import atomic, read_provenance, read_table
 from vegflow.config.analysis import StudyFacts
 from vegflow.config.report import ReportFacts
@@ -17,10 +18,13 @@ def main(args: Namespace) -> None:
     drawn = {Path(path).stem: json.loads(Path(path).read_text()) for path in args.figures}
     hardware = "; ".join(read_provenance(args.tables[0]).get("hardware", [])) or "not stated"
     about = ReportFacts(hardware=hardware, **args.options["about"])
-    html = render(tables, drawn, StudyFacts(**args.options["facts"]), about, load_caveats(args.caveats))
+    staged = {Path(path).stem: read_table(path, FRONTIER_TABLES[Path(path).stem]) for path in args.staged}
+    more = {Path(path).stem: json.loads(Path(path).read_text()) for path in args.staged_figures}
+    facts, caveats = StudyFacts(**args.options["facts"]), load_caveats(args.caveats)
+    html = render(tables, drawn, facts, about, caveats, staged, more)
     with atomic(args.output) as temporary:
         temporary.write_text(html, encoding="utf-8")
 
 
 if __name__ == "__main__":
-    run(main, required=("options", "caveats", "output"), many=("tables", "figures"))
+    run(main, required=("options", "caveats", "output"), many=("tables", "figures", "staged", "staged_figures"))

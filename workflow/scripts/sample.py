@@ -7,23 +7,19 @@ from vegflow.artifacts.rollouts import ROLLOUTS
 from vegflow.candidates.prompt import load_template
 from vegflow.config.sampling import SamplingConfig
 from vegflow.models.device import model_device
-from vegflow.models.load import load_policy, load_tokenizer
+from vegflow.models.load import load_tokenizer
+from vegflow.sampling.engines import load_engine
 from vegflow.sampling.sample import sample
 from vegflow.stage import progress, run
 from vegflow.tasks.load import load_revisions
 
 
 def main(args: Namespace) -> None:
-    model = args.options["model"]
-    rows = sample(
-        load_policy(model, args.adapter, model_device(args.gpus)),
-        load_tokenizer(model),
-        list(load_revisions(args.options["tasks"]).values()),
-        load_template(args.template),
-        args.options["cell"],
-        SamplingConfig(**args.options["sampling"]),
-        progress,
-    )
+    model, sampling = args.options["model"], SamplingConfig(**args.options["sampling"])
+    tasks = list(load_revisions(args.options["tasks"]).values())
+    with load_engine(model, sampling, args.adapter, model_device(args.gpus)) as engine:
+        template, cell = load_template(args.template), args.options["cell"]
+        rows = sample(engine, load_tokenizer(model), tasks, template, cell, sampling, progress)
     parents = [args.adapter] if args.adapter else []
     write_table(args.output, rows, ROLLOUTS, provenance(config=args.options, parents=parents))
 

@@ -40,7 +40,7 @@ def _update(args: Namespace, processes: Team, device: str) -> None:
     record = place | update(learner, batch, teachers, processes)
     if not processes.first:
         return
-    progress(json.dumps(record))
+    progress(json.dumps({name: value for name, value in record.items() if name != "mismatch"}))
     parents = [path for path in (args.rollouts, args.evaluations, args.adapter) if path]
     output = Path(args.output)
     learner.save(output.parent)

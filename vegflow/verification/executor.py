@@ -1,0 +1,94 @@
+"""Who runs candidates for a stage: one interface for functions and kernels.
+
+Knows what an execution says and what it is asked for; how it is done is in `functions` and `kernels`, what follows from
+it in `stored`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from vegflow.verification.ledger import Ledger
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A candidate as a pipeline sees it: nothing of what the full suite says."""
+
+    task_id: str
+    sha256: str
+    """Of the completion."""
+    program: str | None
+    completion: str
+    count: int
+    """Samples that wrote it."""
+    nll: float | None
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> "Entry":
+        """From a row of POOL."""
+        return cls(
+            row["task_id"], row["completion_sha256"], row["program"], row["completion"], row["count"], row["nll"]
+        )
+
+
+@dataclass(frozen=True)
+class Check:
+    """What one check said."""
+
+    outcome: str
+    """One of OUTCOMES."""
+    error_kind: str = ""
+    answer_sha256: str | None = None
+    wall_s: float = 0.0
+    cpu_s: float = 0.0
+
+
+Checks = dict[str, Check]
+"""By name of the check: syntax, import, test/0..."""
+
+
+@dataclass(frozen=True)
+class Full:
+    """What the full suite said."""
+
+    correct: bool
+    reward: float
+    checks: Checks
+    runs: int = 1
+    """Executions made."""
+
+
+class Executor(Protocol):
+    """Runs candidates. What it is given at once may share a process, except for `full`, which isolates each candidate.
+
+    Each call books its costs to `ledger`, candidate by candidate.
+    """
+
+    ledger: Ledger
+
+    def parse(self, entries: Sequence[Entry]) -> list[Checks]:
+        """The check `syntax`."""
+
+    def load(self, entries: Sequence[Entry]) -> list[Checks]:
+        """The check `import`."""
+
+    def tests(
+        self, entries: Sequence[Entry], numbers: Sequence[Sequence[int]], seconds: float | None = None
+    ) -> list[Checks]:
+        """`import` and some tests of each; up to the first time-out, and with `seconds` until those are used up."""
+
+    def full(self, entry: Entry, order: Sequence[int]) -> Full:
+        """The full suite of one candidate, up to its first failure."""
+
+    def settle(self) -> None:
+        """A stage is over."""
+
+    def noop(self, entries: Sequence[Entry]) -> None:
+        """The isolation of each of them, and nothing in it."""
+
+    def cpu_s(self) -> float:
+        """CPU seconds so far of all its processes and of this one."""
+
+    def close(self) -> None:
+        """End its processes."""

@@ -1,0 +1,432 @@
+"""Runs Python functions against their tests in the evaluator's sandbox, and decides about answers outside of it.
+
+Knows tests, limits and processes; a function's process gets calls only, never what they should answer, so that nothing it
+does to the checking around it can make a wrong answer right.
+"""
+
+import ast
+import contextlib
+import hashlib
+import json
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vegflow.config.verification import VerificationConfig
+from vegflow.evaluation.function_child import decode
+from vegflow.evaluation.nursery import FUNCTIONS, Zygote
+from vegflow.evaluation.process import Process
+from vegflow.evaluation.verdict import Fault
+from vegflow.tasks.asserts import Test
+from vegflow.tasks.functions import FunctionTask, function_program
+from vegflow.verification.executor import Check, Checks, Entry, Full
+from vegflow.verification.ledger import Ledger, own_cpu_s
+from vegflow.verification.stored import TEST
+
+OVERDUE = "OverdueError"
+PATIENCE = 1.5
+"""Times its limit that a function may take which shares a process, before the process is given up."""
+LIFE_S = 3600.0
+KINDS = {"timeout": "timeout", "out_of_memory": "MemoryError"}
+"""Status of a Fault -> error kind; of others the process died, or broke its channel."""
+PASSED = Check("pass")
+
+
+class FunctionExecutor:
+    """An executor of Python functions, with a zygote of its own."""
+
+    def __init__(self, tasks: Mapping[str, FunctionTask], config: VerificationConfig) -> None:
+        self.tasks, self.config = tasks, config
+        self.zygote = Zygote(FUNCTIONS)
+        self._live: set[Process] = set()
+        self._dead_cpu_s = 0.0
+        self._referee: tuple[str, Process] | None = None
+        self._at: str | None = None
+        self.ledger = Ledger(self.cpu_s)
+
+    # ---- what stages ask for
+
+    def parse(self, entries: Sequence[Entry]) -> list[Checks]:
+        """The check `syntax`: every program compiled, and nothing of it run, in one process."""
+        found = []
+        with _Shared(self) as process:
+            self.ledger.book()
+            for entry in entries:
+                check, wall_s = PASSED, time.perf_counter()
+                try:
+                    reply = process.ask(PATIENCE * self.config.test_s, "parse", program=entry.program or "")
+                    if "raised" in reply:
+                        check = Check("error", str(reply["raised"]))
+                except Fault as fault:  # a parser can be made to run out of stack
+                    check = _faulty(fault)
+                found.append({"syntax": _timed(check, time.perf_counter() - wall_s)})
+                self.ledger.book(entry.task_id, entry.sha256)
+        return found
+
+    def load(self, entries: Sequence[Entry]) -> list[Checks]:
+        """The check `import`: the module runs and defines the function. A task's candidates share a process."""
+        return self.tests(entries, [()] * len(entries))
+
+    def tests(
+        self, entries: Sequence[Entry], numbers: Sequence[Sequence[int]], seconds: float | None = None
+    ) -> list[Checks]:
+        """`import` and some tests, in a process that a task's candidates share, one after the other.
+
+        A candidate could tamper with those after it, so that this is no verdict, only a filter.
+        """
+        found: list[Checks] = []
+        shared, task_id = _Shared(self), None
+        with shared:
+            for entry, own in zip(entries, numbers, strict=True):
+                if entry.task_id != task_id:
+                    task_id = entry.task_id
+                    shared.end()
+                    shared.process()
+                    self._judge_of(self.tasks[task_id])
+                    self.ledger.book(task_id)
+                found.append(self._probe(shared, entry, own, seconds))
+                self.ledger.book(entry.task_id, entry.sha256)
+            shared.end()
+        return found
+
+    def full(self, entry: Entry, order: Sequence[int]) -> Full:
+        """A candidate in a process of its own, test by test, up to the first that does not pass."""
+        if self._at != entry.task_id:
+            self._at = entry.task_id
+            self._judge_of(self.tasks[entry.task_id])
+            self.ledger.book(entry.task_id)
+        checks = self.examine(entry, order, early=True)
+        correct = len(checks) == len(order) + 1 and all(check.outcome == "pass" for check in checks.values())
+        self.ledger.book(entry.task_id, entry.sha256)
+        return Full(correct, float(correct), checks)
+
+    def settle(self) -> None:
+        """A stage is over: what tasks needed is put away."""
+        self._at = None
+        self._dismiss()
+        self.ledger.book()
+
+    def noop(self, entries: Sequence[Entry]) -> None:
+        """A confined process for each, which loads an empty module."""
+        for entry in entries:
+            process = self.spawn()
+            with contextlib.suppress(Fault):
+                process.ask_within(self.config.test_s, "parse", program="")
+            self.end(process)
+            self.ledger.book(entry.task_id, entry.sha256)
+
+    # ---- one candidate
+
+    def examine(self, entry: Entry, order: Sequence[int], *, early: bool) -> Checks:
+        """`import` and the tests in `order`, isolated. `early`: up to the first that does not pass.
+
+        Else all of them, in a new process after each that took the process away.
+        """
+        task, checks = self.tasks[entry.task_id], {}
+        process: Process | None = None
+        try:
+            process, checks["import"] = self._start(entry)
+            for number in order:
+                if checks["import"].outcome != "pass":
+                    if early:
+                        break
+                    checks[TEST.format(number)] = Check(checks["import"].outcome, checks["import"].error_kind)
+                    continue
+                if process is None:
+                    process, again = self._start(entry)
+                    if process is None:
+                        checks[TEST.format(number)] = again
+                        continue
+                check, alive = self._test(process, task, task.tests[number])
+                checks[TEST.format(number)] = check
+                if not alive:
+                    self.end(process)
+                    process = None
+                if early and check.outcome != "pass":
+                    break
+        finally:
+            if process is not None:
+                self.end(process)
+        return checks
+
+    def _start(self, entry: Entry) -> tuple[Process | None, Check]:
+        """A new process with the candidate loaded, or none, and the check `import`."""
+        process, wall_s = self.spawn(), time.perf_counter()
+        cpu_s = process.clock()
+        entry_point = self.tasks[entry.task_id].entry_point
+        try:
+            reply = process.ask_within(self.config.test_s, "load", program=entry.program or "", entry_point=entry_point)
+            check = Check("error", str(reply["raised"])) if "raised" in reply else PASSED
+            check = _timed(check, time.perf_counter() - wall_s, process.clock() - cpu_s)
+        except Fault as fault:
+            check = _timed(_faulty(fault), time.perf_counter() - wall_s, self.config.test_s)
+        if check.outcome != "pass":
+            self.end(process)
+            return None, check
+        return process, check
+
+    def _test(self, process: Process, task: FunctionTask, test: Test) -> tuple[Check, bool]:
+        """One test in a candidate's own process, and whether that process can go on."""
+        wall_s, cpu_s = time.perf_counter(), process.clock()
+        try:
+            if test.calls:
+                reply = process.ask_within(self.config.test_s, "call", calls=test.calls)
+                check = self._decide(task, test, reply)
+            else:
+                check = self._play(process, task, test, None)
+            return _timed(check, time.perf_counter() - wall_s, process.clock() - cpu_s), True
+        except Fault as fault:
+            return _timed(_faulty(fault), time.perf_counter() - wall_s, self.config.test_s), False
+
+    def _probe(self, shared: "_Shared", entry: Entry, numbers: Sequence[int], seconds: float | None) -> Checks:
+        """`import` and tests in a shared process, which limits itself; it is replaced if it does not."""
+        task, limit = self.tasks[entry.task_id], seconds or self.config.test_s
+        apart = [number for number in numbers if task.tests[number].calls]
+        request = {
+            "program": entry.program or "",
+            "entry_point": task.entry_point,
+            "groups": [task.tests[number].calls for number in apart],
+            "seconds": limit,
+            "shared": seconds is not None,
+        }
+        most = PATIENCE * limit * (1 if seconds else len(apart) + 1) + 0.05
+        try:
+            reply = shared.ask(most, "probe", **request)
+        except Fault as fault:
+            return (
+                {"import": PASSED, **dict.fromkeys(map(TEST.format, numbers), _faulty(fault))}
+                if numbers
+                else {"import": _faulty(fault)}
+            )
+        if "raised" in reply:
+            kind = str(reply["raised"])
+            return {"import": Check("timeout" if kind == OVERDUE else "error", kind)}
+        groups = reply.get("groups")
+        if not isinstance(groups, list) or len(groups) > len(apart):
+            return {"import": Check("error", "answers of another form")}
+        checks = {"import": PASSED}
+        for number, group in zip(apart, groups, strict=False):
+            check = self._decide(task, task.tests[number], group if isinstance(group, dict) else {})
+            checks[TEST.format(number)] = check
+            if check.outcome == "timeout":
+                break
+        for number in numbers:
+            if not task.tests[number].calls and all(check.outcome == "pass" for check in checks.values()):
+                try:
+                    check = self._play(shared.process(), task, task.tests[number], limit)
+                except Fault as fault:
+                    shared.end()
+                    check = _faulty(fault)
+                checks[TEST.format(number)] = check
+        late = any(check.outcome == "timeout" for check in checks.values())
+        missing = Check("timeout", OVERDUE) if late else Check("error", "not run")
+        return {"import": PASSED} | {
+            TEST.format(number): checks.get(TEST.format(number), missing) for number in numbers
+        }
+
+    # ---- deciding
+
+    def _decide(self, task: FunctionTask, test: Test, reply: Mapping[str, Any]) -> Check:
+        """What answers amount to. Never raises for what a hostile process sends."""
+        if "raised" in reply:
+            kind = str(reply["raised"])[:60]
+            return Check("timeout" if kind == OVERDUE else "error", kind)
+        answers = reply.get("answers")
+        if not isinstance(answers, list) or len(answers) != len(test.calls):
+            return Check("error", "answers of another form")
+        try:
+            values = [decode(answer) for answer in answers]
+            digest = answer_digest(answers)
+        except (ValueError, TypeError, RecursionError):
+            return Check("error", "answers of another form")
+        rule = plain_rule(test.condition)
+        if rule is not None:
+            kind, wanted = rule
+            try:
+                holds = bool(_RULES[kind](values[0], wanted))
+            except (TypeError, ValueError, RecursionError, OverflowError):
+                holds = False
+        else:
+            said = self._judge_of(task).ask("decide", condition=test.condition, answers=answers)
+            holds = said["holds"]
+        return Check("pass" if holds else "fail", "" if holds else "wrong answer", digest)
+
+    def _play(self, process: Process, task: FunctionTask, test: Test, seconds: float | None) -> Check:
+        """A test that runs statement by statement where the candidate is not, and calls it from there."""
+        try:
+            return self._dialogue(process, task, test, seconds)
+        except Fault:
+            self._dismiss()  # it still waits for an answer
+            raise
+
+    def _dialogue(self, process: Process, task: FunctionTask, test: Test, seconds: float | None) -> Check:
+        referee, limit = self._judge_of(task), self.config.test_s
+        used = 0.0
+        said = referee.ask("play", source=test.source)
+        while "arguments" in said:
+            began = process.clock()
+            if used > limit:
+                said = self._reply(referee, {"raised": OVERDUE})
+                continue
+            reply = process.ask_within(
+                limit - used + 0.01, "apply", arguments=said["arguments"], keywords=said["keywords"], seconds=seconds
+            )
+            used += process.clock() - began
+            said = self._reply(referee, reply)
+        if said.get("raised"):
+            return Check("timeout" if said["raised"] == OVERDUE else "error", str(said["raised"])[:60])
+        return Check("pass" if said["holds"] else "fail", "" if said["holds"] else "wrong answer")
+
+    def _reply(self, referee: Process, reply: Mapping[str, Any]) -> dict[str, Any]:
+        answers = reply.get("answers")
+        try:
+            if "raised" in reply or not isinstance(answers, list):
+                raise ValueError(str(reply.get("raised", "answers of another form")))
+            decode(answers[0])
+            return referee.tell(answer=answers[0])
+        except (ValueError, TypeError, IndexError, RecursionError) as error:
+            return referee.tell(raised=str(error)[:60] or "error")
+
+    def _judge_of(self, task: FunctionTask) -> Process | None:
+        """The referee of a task, a confined process without any candidate; none if the task's tests need none."""
+        if self._referee is not None and self._referee[0] == task.id:
+            return self._referee[1]
+        self._dismiss()
+        if all(test.calls and plain_rule(test.condition) for test in task.tests):
+            return None
+        referee = self.spawn()
+        self._referee = (task.id, referee)
+        said = referee.ask("prepare", programs=[function_program(task, task.solution or "    pass\n"), task.setup])
+        if "raised" in said:
+            raise Fault("evaluator_error", f"task {task.id}: its tests do not load: {said.get('message')}")
+        return referee
+
+    # ---- processes
+
+    def spawn(self) -> Process:
+        """A confined process."""
+        process = self.zygote.spawn_plain(LIFE_S, self.config.memory_mb << 20)
+        self._live.add(process)
+        return process
+
+    def end(self, process: Process) -> None:
+        """Kill it and keep account of its CPU time."""
+        self._live.discard(process)
+        self._dead_cpu_s += process.end().cpu_s
+
+    def _dismiss(self) -> None:
+        if self._referee is not None:
+            self.end(self._referee[1])
+            self._referee = None
+
+    def cpu_s(self) -> float:
+        """CPU seconds so far of this process, the zygote, and all it has forked."""
+        live = 0.0
+        for process in self._live:
+            with contextlib.suppress(Fault):
+                live += process.clock()
+        zygote = time.clock_gettime((~self.zygote.process.pid << 3) | 2) if self.zygote.alive else 0.0
+        return own_cpu_s() + zygote + self._dead_cpu_s + live
+
+    def close(self) -> None:
+        """End its processes."""
+        for process in list(self._live):
+            self.end(process)
+        self._referee = None
+        self.zygote.close()
+
+
+class _Shared:
+    """A process that candidates share, replaced when one takes it away."""
+
+    def __init__(self, executor: FunctionExecutor) -> None:
+        self._executor = executor
+        self._process: Process | None = None
+
+    def __enter__(self) -> "_Shared":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def process(self) -> Process:
+        """The present one."""
+        if self._process is None:
+            self._process = self._executor.spawn()
+        return self._process
+
+    def ask(self, cpu_s: float, kind: str, **request: Any) -> dict[str, Any]:
+        """Its answer. Raises Fault if there is none, and has a new process ready for the next."""
+        try:
+            return self.process().ask_within(cpu_s, kind, **request)
+        except Fault:
+            self.end()
+            self.process()
+            raise
+
+    def end(self) -> None:
+        """Kill the present one."""
+        if self._process is not None:
+            self._executor.end(self._process)
+            self._process = None
+
+
+_RULES = {
+    "equal": lambda answer, wanted: answer == wanted,
+    "is": lambda answer, wanted: answer is wanted,
+    "true": lambda answer, _: bool(answer),
+    "false": lambda answer, _: not answer,
+}
+_rules: dict[str, tuple[str, Any] | None] = {}
+
+
+def plain_rule(condition: str) -> tuple[str, Any] | None:
+    """A condition that compares one answer with a literal, as a rule and the literal; None for any other."""
+    if condition not in _rules:
+        _rules[condition] = _plain_rule(ast.parse(condition, mode="eval").body)
+    return _rules[condition]
+
+
+def _plain_rule(node: ast.expr) -> tuple[str, Any] | None:
+    if _is_answer(node):
+        return "true", None
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not) and _is_answer(node.operand):
+        return "false", None
+    if not (isinstance(node, ast.Compare) and len(node.ops) == 1 and _is_answer(node.left)):
+        return None
+    with contextlib.suppress(ValueError, TypeError, SyntaxError):
+        wanted = ast.literal_eval(node.comparators[0])
+        if isinstance(node.ops[0], ast.Eq):
+            return "equal", wanted
+        if isinstance(node.ops[0], ast.Is) and (wanted is None or isinstance(wanted, bool)):
+            return "is", wanted
+    return None
+
+
+def _is_answer(node: ast.expr) -> bool:
+    return isinstance(node, ast.Name) and node.id == "_answer_0"
+
+
+def answer_digest(answers: Sequence[Any]) -> str:
+    """Digest of encoded answers; sets and dictionaries count whatever their order."""
+    return hashlib.sha256(json.dumps([_canonical(answer) for answer in answers]).encode()).hexdigest()
+
+
+def _canonical(data: Any) -> Any:
+    if not isinstance(data, list):
+        return data
+    tag, *items = data
+    if tag == "d":  # of pairs, which have no tag
+        return [tag, *sorted(([_canonical(key), _canonical(item)] for key, item in items), key=json.dumps)]
+    items = [_canonical(item) for item in items]
+    return [tag, *(sorted(items, key=json.dumps) if tag in ("s", "z") else items)]
+
+
+def _faulty(fault: Fault) -> Check:
+    if fault.status == "evaluator_error":
+        raise fault
+    return Check("timeout" if fault.status == "timeout" else "error", KINDS.get(fault.status, "died"))
+
+
+def _timed(check: Check, wall_s: float, cpu_s: float | None = None) -> Check:
+    return Check(check.outcome, check.error_kind, check.answer_sha256, wall_s, wall_s if cpu_s is None else cpu_s)
