@@ -61,9 +61,8 @@ def generate(job: dict[str, Any]) -> Any:
             mask = torch.ones_like(ids)
             found = model.generate(input_ids=ids, attention_mask=mask, num_return_sequences=job["k"], **settings)
             drawn = found[:, len(prompt) :]
-            ended = (drawn == stop).int().argmax(1)
-            lengths = torch.where((drawn == stop).any(1), ended + 1, drawn.shape[1]) if stop is not None else None
-            total += drawn.numel() if lengths is None else int(lengths.sum())
+            stopped = torch.zeros_like(drawn) if stop is None else (drawn == stop).int()
+            total += int(torch.where(stopped.any(1), stopped.argmax(1) + 1, drawn.shape[1]).sum())
         return total
 
     return draw
