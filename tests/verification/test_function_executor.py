@@ -11,7 +11,8 @@ from tests.verification.small_functions import CLOSE, CONFIG, DOUBLE, LOOP, TASK
 from vegflow.evaluation.function_child import decode, encode
 from vegflow.tasks.asserts import split_tests
 from vegflow.tasks.functions import FunctionTask, load_functions
-from vegflow.verification.functions import FunctionExecutor, answer_digest, plain_rule
+from vegflow.verification.executor import answer_digest
+from vegflow.verification.functions import FunctionExecutor, plain_rule
 
 ALL = {name: f"test/{name}" for name in range(4)}
 
