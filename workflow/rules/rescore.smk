@@ -17,7 +17,7 @@ rule rescore:
     benchmark:
         f"{BENCHMARKS}/rescore/{{policy}}/of/{{cell}}.jsonl"
     resources:
-        mem_mb=2000,
+        mem_mb=study.memory_mb,
         runtime=60,
         gpu=study.sampling_gpus,
     params:

@@ -20,7 +20,7 @@ rule sample:
     benchmark:
         f"{BENCHMARKS}/sample/{{cell}}.jsonl"
     resources:
-        mem_mb=2000,
+        mem_mb=study.memory_mb,
         runtime=60,
         gpu=study.sampling_gpus,
     params:
