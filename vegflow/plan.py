@@ -418,7 +418,12 @@ class Study:
     @property
     def memory_mb(self) -> int:
         """Memory of a job that samples or scores, MB, for the scheduler: what the model's file says it takes, at least 2 GB."""
-        return max(2000, int(1000 * (self.model.memory_gb or 0)))
+        return max(2000, self.model_mb)
+
+    @property
+    def model_mb(self) -> int:
+        """What the model's file says that sampling takes, MB; 0 if it says nothing. A job makes sure of it before it begins."""
+        return int(1000 * (self.model.memory_gb or 0))
 
     def measured_claims(self) -> list[str]:
         """Claims tables of the studies that are kept as data; the report shows them beside the paper's numbers."""
