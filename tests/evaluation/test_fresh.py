@@ -5,9 +5,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vegflow.evaluation.fresh import mix, mixing
+from vegflow.evaluation.fresh import Parent, mixing, mixture
 
 FLOATS = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
+
+
+def mix(one, other, target, mode):
+    mixture(Parent.of(one, mode), Parent.of(other, mode))(target)
 
 
 def draw(shape: tuple[int, ...], seed: int) -> torch.Tensor:
@@ -56,6 +60,28 @@ def test_two_mixtures_of_the_same_differ(mode):
     for target in targets:
         mix(one, other, target, mode)
     assert len({tuple(target.flatten().tolist()) for target in targets}) == 20
+
+
+@pytest.mark.parametrize("mode", [*MAKERS, "keep"])
+@pytest.mark.parametrize("spikes", [False, True])
+def test_a_mixture_can_be_written_again(mode, spikes):
+    one, other = (Parent.of(MAKERS.get(mode, MAKERS["turn"])(seed), mode) for seed in (1, 2))
+    again = mixture(one, other, spikes)
+    targets = [torch.empty_like(one.value) for _ in range(2)]
+    for target in targets:
+        again(target)
+    assert torch.equal(*targets)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_spikes_are_few_and_large_and_keep_their_signs(dtype):
+    one, other = (
+        Parent.of(-torch.rand(1000, generator=torch.Generator().manual_seed(s)).to(dtype), "turn") for s in (1, 2)
+    )
+    target = torch.empty(1000, dtype=dtype)
+    mixture(one, other, spikes=True)(target)
+    assert (target <= 0).all()
+    assert 1 <= (target < -2).sum() <= 8
 
 
 @pytest.mark.parametrize("dtype", FLOATS)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from vegflow.evaluation import memory
-from vegflow.evaluation.memory import read_output
+from vegflow.evaluation.memory import PIECE, PIECES, Places, read_output
 from vegflow.evaluation.verdict import Fault
 
 
@@ -138,3 +138,34 @@ def test_a_kernel_that_does_not_let_the_judge_read_is_the_evaluators_error(monke
     with pytest.raises(Fault, match="process_vm_readv") as caught:
         read(torch.ones(4))
     assert caught.value.status == "evaluator_error"
+
+
+@pytest.mark.parametrize("tensor", [torch.randn(1 << 20)[3:], torch.randn(1 << 18, 2)[:, 0], torch.rand(1 << 20) > 0.5])
+def test_pieces_are_those_of_the_whole(tensor):
+    for _ in range(5):
+        places = Places.of(tensor.numel(), tensor.element_size())
+        found = read_output(os.getpid(), place(tensor), tensor.dtype, list(tensor.shape), places)
+        assert found.numel() == PIECES * PIECE // tensor.element_size()
+        assert torch.equal(found, places.take(tensor.contiguous().view(-1)))
+        wanted = torch.cat([tensor.reshape(-1)[s : s + places.length] for s in places.starts.tolist()])
+        assert torch.equal(found, wanted)
+
+
+def test_no_element_of_a_large_tensor_is_safe_and_a_small_one_is_looked_at_whole():
+    count = PIECES * PIECE // 4 + 1
+    assert Places.of(count - 1, 4) is None
+    seen = set()
+    for _ in range(200):
+        places = Places.of(count, 4)
+        seen |= {0 in places.starts, count - PIECE // 4 in places.starts}
+        assert places.starts.min() >= 0
+        assert places.starts.max() + places.length <= count
+    assert seen == {True, False}
+
+
+def test_pieces_that_lie_nowhere_are_refused():
+    tensor = torch.ones(1 << 20)
+    places = Places.of(tensor.numel(), 4)
+    for at in (4096, (1 << 63) - 8, 1 << 62):
+        with pytest.raises(Fault, match="no memory"):
+            read_output(os.getpid(), place(tensor, at=at), tensor.dtype, [1 << 20], places)

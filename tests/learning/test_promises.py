@@ -1,6 +1,9 @@
 """What an update promises when things go wrong, and that the same inputs give the same bytes."""
 
 import math
+import multiprocessing
+import signal
+import time
 
 import numpy as np
 import pytest
@@ -30,43 +33,58 @@ def test_a_step_that_is_not_finite_is_refused_and_the_policy_kept(options, tiny_
     assert all(torch.equal(a, b) for a, b in zip(before, learner.parameters, strict=True))
 
 
-class KilledError(Exception):
-    pass
-
-
-def test_a_trajectory_killed_and_resumed_ends_in_the_same_bytes(options, tiny_llama, tmp_path, monkeypatch):
-    """Eight steps in one process, and eight jobs of which five die once: before a file is written, or between two."""
-    learner, batch = learner_and_batch(options, tiny_llama)
-    for _ in range(8):
-        update(learner, batch)
-    learner.save(tmp_path / "whole")
-
-    def job(step, dies_at):
-        before = tmp_path / f"step{step - 1}"
-        adapter = before / FILES[0] if step > 1 else None
-        resumed = Learner.load(options, config(), adapter, None, init_key=("test", 0))
-        if adapter:
-            resumed.restore(load_file(before / FILES[1]))
-        update(resumed, batch)
-        written = []
-
-        def dying(path):
-            if len(written) == dies_at:
-                raise KilledError
-            written.append(path)
-            return atomic(path)
-
-        monkeypatch.setattr("vegflow.learning.learner.atomic", dying)
-        resumed.save(tmp_path / f"step{step}")
-
-    deaths = dict(zip(np.random.RandomState(0).permutation(8)[:5] + 1, (0, 1, 2, 0, 1), strict=True))
+def trajectory(folder, options, tiny_llama):
+    """Eight steps, each from the files of the one before; those whose record is there are done. The work of a job."""
+    torch.set_num_threads(1)
     for step in range(1, 9):
-        if step in deaths:
-            with pytest.raises(KilledError):
-                job(step, deaths[step])
-        job(step, None)
-    for name in FILES:
-        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "step8" / name).read_bytes()
+        before, after = folder / str(step - 1), folder / str(step)
+        if (after / "record").exists():
+            continue
+        adapter = before / FILES[0] if step > 1 else None
+        learner = Learner.load(options, config(), adapter, None, init_key=("test", 0))
+        if adapter:
+            learner.restore(load_file(before / FILES[1]))
+        record = update(learner, make_batch(*tables(tiny_llama), learner.config))
+        learner.save(after)
+        with atomic(after / "record") as temporary:
+            temporary.write_text(str(record["loss"]))
+
+
+def test_a_trajectory_killed_and_resumed_ends_in_the_same_bytes(options, tiny_llama, tmp_path):
+    """One process that takes eight steps, and six of which five are killed: at a random moment after none or one more."""
+    fork = multiprocessing.get_context("fork")
+
+    def start(name):
+        process = fork.Process(target=trajectory, args=(tmp_path / name, options, tiny_llama))
+        process.start()
+        return process
+
+    began = time.perf_counter()
+    whole = start("whole")
+    whole.join()
+    assert whole.exitcode == 0
+    seconds = (time.perf_counter() - began) / 8
+
+    def done():
+        return len(list((tmp_path / "killed").glob("*/record")))
+
+    for more, share in zip((0, 1, 1, 0, 1), np.random.RandomState(0).rand(5), strict=True):
+        before, process = done(), start("killed")
+        while process.is_alive() and done() < before + more:
+            process.join(seconds / 50)
+        process.join(share * seconds / 2)
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+    assert 3 <= done() < 8
+    process = start("killed")
+    process.join()
+    assert process.exitcode == 0
+    for step in range(1, 9):
+        for name in FILES:
+            assert (tmp_path / "whole" / str(step) / name).read_bytes() == (
+                tmp_path / "killed" / str(step) / name
+            ).read_bytes()
 
 
 def collapsed(options, tiny_llama, **changes):

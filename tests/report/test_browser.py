@@ -10,6 +10,7 @@ import pytest
 from vegflow.config.report import ReportFacts
 from vegflow.report.figures import FIGURES, figures
 from vegflow.report.render import load_caveats, render
+from vegflow.report.text import natural
 
 from synthetic import CAVEATS, default  # isort: skip
 
@@ -27,6 +28,29 @@ window.addEventListener("unhandledrejection", (e) => window.seen.push(String(e.r
 for (const kind of ["error", "warn"]) { const own = console[kind]; console[kind] = (...a) => { window.seen.push(a.join(" ")); own(...a); }; }
 </script>"""
 PROBE = """<script>
+function press(key) { document.activeElement.dispatchEvent(new KeyboardEvent("keydown", {key, bubbles: true})); }
+async function pages(found) {
+  const state = async (act) => {
+    const arrived = new Promise((done) => window.addEventListener("hashchange", () => setTimeout(done, 20), {once: true}));
+    act();
+    await arrived;
+    const page = document.querySelector(".page:target");
+    return {
+      hash: location.hash, title: document.title, wide: document.documentElement.scrollWidth,
+      shown: [...document.querySelectorAll("main > section, .page")].filter((e) => e.offsetHeight > 0).map((e) => e.id),
+      code: page ? [...page.querySelectorAll("pre")].filter((e) => e.offsetHeight > 0).map((e) => e.textContent) : [],
+      picks: page ? [...page.querySelectorAll(".program")].filter((e) => e.offsetHeight > 0).every((e) => e.querySelector(".pick")) : null,
+    };
+  };
+  const link = document.querySelector("#tasks tr.task a");
+  link.focus();
+  found.steps = {
+    opened: await state(() => link.click()),
+    next: await state(() => press("ArrowRight")),
+    back: await state(() => history.back()),
+    left: await state(() => press("Escape")),
+  };
+}
 function shown(rows) { return [...rows].filter((row) => row.offsetParent !== null || row.style.display !== "none").length; }
 async function probe() {
   for (let i = 0; i < 200 && document.querySelectorAll(".chart[data-drawn]").length < document.querySelectorAll(".chart").length; i++)
@@ -39,12 +63,11 @@ async function probe() {
   text.value = "top3"; text.dispatchEvent(new Event("input"));
   found.claims = [claims.length, [...claims].filter((r) => r.style.display !== "none").length];
   found.fits = [...claims].filter((r) => r.style.display !== "none").every((r) => r.textContent.toLowerCase().includes("top3"));
-  const kind = document.getElementById("task-kind"), programs = document.querySelectorAll(".program[data-kind]");
+  const kind = document.querySelector("#tasks .task-kind"), programs = document.querySelectorAll(".program[data-kind]");
   kind.value = "picked"; kind.dispatchEvent(new Event("change"));
   found.programs = [programs.length, [...programs].filter((p) => p.style.display !== "none").length];
   found.picked = [...programs].filter((p) => p.style.display !== "none").every((p) => p.querySelector(".pick"));
-  document.querySelector("details.task summary").click();
-  found.code = document.querySelector("details.task pre").offsetHeight > 0;
+  await pages(found);
   const mark = document.createElement("script");
   mark.type = "application/json"; mark.id = "found"; mark.textContent = JSON.stringify(found);
   document.body.append(mark);
@@ -100,4 +123,17 @@ def test_the_report_in_a_browser(page, tmp_path, width):
     every, some = found["programs"]
     assert 0 < some < every
     assert found["picked"]
-    assert found["code"]
+    opened, further, back, left = found["steps"].values()
+    first, second = sorted({row["task_id"] for row in default()[1]["candidates"].to_pylist()}, key=natural)[:2]
+    for step, task in ((opened, first), (further, second), (back, first)):
+        assert step["hash"] == f"#task/{task}"
+        assert step["shown"] == [f"task/{task}"]
+        assert step["title"] == f"{task} · A made-up study"
+        assert step["code"]
+        assert step["picks"]  # the filter that was set on the page of all tasks
+        assert step["wide"] <= found["width"]
+    assert back["code"] == opened["code"] != further["code"]
+    assert left["hash"] == "#tasks"
+    assert left["title"] == "A made-up study"
+    assert len(left["shown"]) > 3
+    assert not any(name.startswith("task/") for name in left["shown"])

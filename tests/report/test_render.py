@@ -77,7 +77,9 @@ def test_it_holds_every_figure_claim_task_and_caveat(html):
     text = " ".join(page.text)
     assert {f"chart-{name}" for name in FIGURES} <= set(page.ids)
     assert html.count('class="verdict ') == tables["claims"].num_rows
-    assert html.count('<details class="task">') == 8
+    assert html.count('<tr class="task"') == 8
+    tasks = {row["task_id"] for row in tables["candidates"].to_pylist()}
+    assert {one for one in page.ids if one.startswith("task/")} == {f"task/{task}" for task in tasks}
     assert len([one for one in page.ids if one.startswith("caveat-")]) == 21
     assert "Self-check passed" in text
     assert "torch.form_L1_4_0" in text

@@ -145,8 +145,7 @@ def test_cpu_time_is_of_all_processes_and_booked_to_the_candidate(sandbox):
     sandbox.ledger = Ledger(sandbox.cpu_s)
     busy = entry(DOUBLE, "    for _ in range(10**6):\n        pass\n    return values[0] * 2\n")
     idle = entry(DOUBLE, "    return values[0] * 2\n")
-    sandbox.full(busy, [0, 1, 2])
-    sandbox.full(idle, [0, 1, 2])
+    sandbox.full([busy, idle], [[0, 1, 2]] * 2)
     cost = {sha: seconds for (_, sha), seconds in sandbox.ledger.cpu_s.items() if sha}
     assert cost[busy.sha256] > 2 * cost[idle.sha256] > 0
 

@@ -4,6 +4,7 @@ Knows slots, offsets, dtypes and shapes; nothing is pickled on the way back to t
 """
 
 import base64
+import ctypes
 import fcntl
 import mmap
 import os
@@ -16,6 +17,9 @@ import torch
 
 ALIGNMENT = 64
 POISON = 0xFF  # all-ones bytes are NaN in every floating-point type
+
+_memcmp = ctypes.CDLL(None).memcmp
+_memcmp.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]
 
 Description = dict[str, Any]
 """What a value is: `{"kind": "tensor", "dtype": "float32", "shape": [2, 3]}` or `{"kind": "value", "pickle": base64}`."""
@@ -73,6 +77,11 @@ def map_bytes(fd: int, size: int) -> torch.Tensor:
     """The shared memory as uint8 [size], its pages present, so that no timed call takes a page fault."""
     memory = mmap.mmap(fd, size, mmap.MAP_SHARED | mmap.MAP_POPULATE)
     return torch.frombuffer(memory, dtype=torch.uint8, count=size)
+
+
+def same_bytes(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two contiguous tensors of one size hold the same bytes; at a third of the cost of `torch.equal`."""
+    return not _memcmp(one.data_ptr(), other.data_ptr(), one.numel() * one.element_size())
 
 
 def describe(value: Any) -> Description:

@@ -12,7 +12,6 @@ import linecache
 import math
 import os
 import pickle
-import random
 import socket
 import sys
 import time
@@ -23,15 +22,13 @@ from typing import Any
 
 import torch
 
-from vegflow.evaluation import channel, compiled, inline
+from vegflow.evaluation import channel, compiled, heap, inline
 from vegflow.evaluation.arena import Shape, bytes_of, describe_tensor, flatten, map_bytes, views
 from vegflow.evaluation.maker import Maker
 
 PROGRAM_FILE = "<program>"
 LARGEST_PROGRAM = 1 << 20
 LARGEST_TOUCH = 64 << 20
-LARGEST_SHIFT = 4 << 20
-TOUCH_CHUNK = 8 << 20  # small enough for the heap: larger ones come and go as mappings of their own
 
 
 class Session:
@@ -102,8 +99,13 @@ class Session:
         self.shape = Shape(**request["shape"])
         self.memory = map_bytes(fd, self.shape.size)
         os.close(fd)
+        return {}
+
+    def settle(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Bring the heap into the state in which calls are timed, with memory for the outputs of a block and more."""
+        self.results = {}
         if self.device == "cpu":
-            _touch_heap(2 * self.shape.slots * self.shape.output_bytes + 4 * self.shape.input_bytes + LARGEST_SHIFT)
+            heap.settle(min(LARGEST_TOUCH, 2 * self.shape.slots * self.shape.output_bytes + 4 * self.shape.input_bytes))
         return {}
 
     def attach(self, request: dict[str, Any], library: int) -> dict[str, Any]:
@@ -159,7 +161,7 @@ class Session:
         calls = [self.calls[slot] for slot in request["slots"]]
         self.results = {}  # who kept them would have the rival take new memory, and not it
         events = [torch.cuda.Event(enable_timing=True) for _ in range(2)] if self.device == "cuda" else []
-        shift = torch.empty(_random_bytes(), dtype=torch.uint8) if self.device == "cpu" else None
+        shift = torch.empty(heap.shift_bytes(), dtype=torch.uint8) if self.device == "cpu" else None
         start = time.perf_counter_ns()
         if events:
             events[0].record()
@@ -239,23 +241,6 @@ def _place(output: Any) -> dict[str, Any]:
         if output.layout is not torch.strided or output.device.type != "cpu" or output.is_neg() or output.is_conj():
             return {"kind": "other", "type": f"{output.device.type} tensor that is not plain"}
         return describe_tensor(output) | {"at": output.data_ptr(), "strides": list(output.stride())}
-
-
-def _random_bytes() -> int:
-    """A size to take from the heap before a timed call, so that what the call takes lies elsewhere each time.
-
-    Where buffers lie, relative to a page above all, makes a call some percent faster or slower. A process would keep
-    such luck as long as it lives, and a ratio of two processes with it; so it becomes noise, which pairs average out.
-    """
-    return 64 * random.randrange(1, LARGEST_SHIFT // 64)
-
-
-def _touch_heap(size: int) -> None:
-    """Have the heap hold `size` bytes (at most 64 MB) whose pages exist, so that no timed call faults them in."""
-    chunks = range(min(size, LARGEST_TOUCH) // TOUCH_CHUNK + 1)
-    kept = [torch.empty(TOUCH_CHUNK, dtype=torch.uint8) for _ in chunks]
-    for chunk in kept:
-        chunk[::4096] = 0
 
 
 def _report(stage: str, error: BaseException) -> dict[str, Any]:

@@ -135,7 +135,7 @@ def _largest(difference: torch.Tensor) -> float:
 def _compare(target: Target, actual: torch.Tensor, tolerance: Tolerance) -> tuple[float, float, str]:
     """Largest absolute difference, the same as a share of what is allowed, and why it does not pass (else empty)."""
     expected = target.expected
-    if not expected.numel() or torch.equal(expected, actual):
+    if not expected.numel():
         return 0.0, 0.0, ""
     if not expected.dtype.is_floating_point and not expected.dtype.is_complex:
         return _compare_exactly(target, actual)

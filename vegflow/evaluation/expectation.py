@@ -12,6 +12,8 @@ import torch
 from vegflow.evaluation.oracle import relative_error, root_mean_square, run_double, run_single, undecided_positions
 from vegflow.evaluation.precision import Sample, sample_output, signatures
 
+LEAST_SCALE = 0.1
+
 
 @dataclass(frozen=True)
 class Target:
@@ -74,13 +76,14 @@ def expect(
 
 
 def plain_expectation(outputs: list[torch.Tensor], like: Expectation | None = None) -> Expectation:
-    """What is right as far as the reference's float32 outputs say.
+    """What is right as far as the reference's float32 outputs, or pieces of them, say.
 
-    Its error and its depth are those of `like`, if given: what was expected for other inputs.
+    Its error and its depth are those of `like`, if given: what was expected for other inputs. And its scale is not far
+    below theirs: the pieces may be those in which nothing is.
     """
     others = like or [Target(output, 0.0) for output in outputs]
     return [
-        Target(output, root_mean_square(output), other.reference_error, other.depth)
+        Target(output, max(root_mean_square(output), LEAST_SCALE * other.scale), other.reference_error, other.depth)
         for output, other in zip(outputs, others, strict=True)
     ]
 

@@ -7,10 +7,14 @@ decided when it no longer runs.
 
 import ctypes
 import errno
+import math
 import os
-from collections.abc import Mapping
-from typing import Any
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
 
+import numpy as np
 import torch
 
 from vegflow.evaluation.verdict import Fault
@@ -19,6 +23,11 @@ WIDEST = 8
 """Times its own bytes that the storage of a strided output may span, or"""
 WIDE = 256 << 20
 """so many bytes: one column of a sorted matrix is an honest output."""
+
+PIECE = 4096
+"""Bytes of a piece of a large tensor, and"""
+PIECES = 64
+"""how many of them are looked at where it is not looked at as a whole."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -30,8 +39,36 @@ class _Piece(ctypes.Structure):
 _libc.process_vm_readv.restype = ctypes.c_ssize_t
 
 
-def read_output(pid: int, form: Mapping[str, Any], dtype: torch.dtype, shape: list[int]) -> torch.Tensor:
-    """The output that `form` describes, whose dtype and shape have been checked, contiguous.
+@dataclass(frozen=True)
+class Places:
+    """Random pieces of a flat tensor: nobody who leaves out a share s of it is likely to be missed by `PIECES` of them."""
+
+    starts: np.ndarray
+    """int64 [PIECES], elements, ascending."""
+    length: int
+    """Of each piece, elements."""
+
+    @classmethod
+    def of(cls, count: int, itemsize: int) -> "Places | None":
+        """Of a tensor of `count` elements; None for a small one, which is looked at whole."""
+        length = PIECE // itemsize
+        if count <= PIECES * length:
+            return None
+        first = random.randrange(min(length, count - PIECES * length + 1))  # so that no element is never looked at
+        shares = (np.arange(PIECES) + np.frombuffer(os.urandom(4 * PIECES), dtype=np.uint32) / 2.0**32) / PIECES
+        return cls(first + length * (shares * ((count - first) // length)).astype(np.int64), length)
+
+    def take(self, flat: torch.Tensor) -> torch.Tensor:
+        """These pieces of a contiguous flat tensor, one after the other."""
+        first = int(self.starts[0]) % self.length
+        rows = flat[first : first + (flat.numel() - first) // self.length * self.length].view(-1, self.length)
+        return rows.index_select(0, torch.from_numpy(self.starts // self.length)).view(-1)
+
+
+def read_output(
+    pid: int, form: Mapping[str, Any], dtype: torch.dtype, shape: Sequence[int], places: Places | None = None
+) -> torch.Tensor:
+    """The output that `form` describes, whose dtype and shape have been checked, contiguous; with `places` these pieces.
 
     Raises Fault `wrong_output` for an output that is no plain tensor, `rejected_hack` for a place that is none, and
     `evaluator_error` if the kernel does not let the judge read.
@@ -49,9 +86,32 @@ def read_output(pid: int, form: Mapping[str, Any], dtype: torch.dtype, shape: li
     span = 1 + sum((extent - 1) * step for extent, step in zip(shape, strides, strict=True))
     if span * dtype.itemsize > max(WIDEST * count * dtype.itemsize, WIDE):
         raise Fault("wrong_output", f"an output of {count} elements that lies strewn over {span}")
+    if places is not None and span == count and _contiguous(shape, strides):
+        values = torch.empty(len(places.starts) * places.length, dtype=dtype)
+        _read_pieces(pid, place + places.starts * dtype.itemsize, values)
+        return values
     values = torch.empty(span, dtype=dtype)
     _read(pid, place, values.data_ptr(), span * dtype.itemsize)
-    return values.as_strided(shape, strides).contiguous()
+    whole = values.as_strided(shape, strides).contiguous()
+    return whole if places is None else places.take(whole.view(-1))
+
+
+def _contiguous(shape: Sequence[int], strides: Sequence[int]) -> bool:
+    wanted = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
+    return all(extent == 1 or step == want for extent, step, want in zip(shape, strides, wanted, strict=True))
+
+
+def _read_pieces(pid: int, sources: np.ndarray, target: torch.Tensor) -> None:
+    """Read equal pieces, whose addresses are `sources`, to fill `target`."""
+    size = target.numel() * target.element_size()
+    theirs = np.empty((len(sources), 2), dtype=np.uint64)
+    theirs[:, 0] = sources
+    theirs[:, 1] = size // len(sources)
+    ours = _Piece(target.data_ptr(), size)
+    ctypes.set_errno(0)
+    pieces = theirs.ctypes.data_as(ctypes.POINTER(_Piece))
+    if _libc.process_vm_readv(pid, ctypes.byref(ours), 1, pieces, len(sources), 0) != size:
+        _refuse()
 
 
 def _read(pid: int, source: int, target: int, size: int) -> None:
@@ -61,9 +121,14 @@ def _read(pid: int, source: int, target: int, size: int) -> None:
         theirs = _Piece(source + done, size - done)
         got = _libc.process_vm_readv(pid, ctypes.byref(ours), 1, ctypes.byref(theirs), 1, 0)
         if got <= 0:
-            code = ctypes.get_errno()
-            if code in (errno.EPERM, errno.ENOSYS):
-                reason = f"the judge may not read its workers' memory (process_vm_readv: {os.strerror(code)})"
-                raise Fault("evaluator_error", reason)
-            raise Fault("rejected_hack", "an output lies where the worker has no memory")
+            _refuse()
         done += got
+
+
+def _refuse() -> NoReturn:
+    """Say why a read failed."""
+    code = ctypes.get_errno()
+    if code in (errno.EPERM, errno.ENOSYS):
+        reason = f"the judge may not read its workers' memory (process_vm_readv: {os.strerror(code)})"
+        raise Fault("evaluator_error", reason)
+    raise Fault("rejected_hack", "an output lies where the worker has no memory")

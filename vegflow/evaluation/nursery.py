@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vegflow.evaluation import channel
+from vegflow.evaluation import channel, heap
 from vegflow.evaluation.process import ANSWER_S, Death, Process
 from vegflow.evaluation.verdict import Fault
 
@@ -61,9 +61,7 @@ class Zygote:
         environment = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "/", "PYTHONPATH": own_root}
         environment |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         if device != FUNCTIONS:
-            # freed memory stays with the process: a page fault in one call and not in another is noise
-            environment |= {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40)}
-            environment["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"  # huge pages lie alike in every process
+            environment |= heap.ENVIRONMENT
         environment["PYTHONHASHSEED"] = (
             "0" if device == FUNCTIONS else "random"
         )  # a function's sets: the same each time

@@ -16,10 +16,11 @@ import torch
 
 from vegflow.artifacts.io import digest
 from vegflow.config.evaluation import EvaluationConfig
-from vegflow.evaluation.arena import POISON, Arena, Description, Shape, bytes_of, views
+from vegflow.evaluation.arena import POISON, Arena, Description, Shape, bytes_of, same_bytes, views
 from vegflow.evaluation.expectation import Expectation, unpack
-from vegflow.evaluation.fresh import Mode, mix
+from vegflow.evaluation.fresh import Mixture, Mode, Parent, mixture
 from vegflow.evaluation.inputs import Variant
+from vegflow.evaluation.memory import Places
 from vegflow.evaluation.nursery import Zygote
 from vegflow.evaluation.verdict import Fault
 from vegflow.evaluation.work import least_work
@@ -44,7 +45,7 @@ FEW = 32
 
 
 @dataclass(frozen=True)
-class Inputs:
+class Drawn:
     """One set of inputs, as it lies in a slot."""
 
     form: list[Description]
@@ -52,6 +53,28 @@ class Inputs:
     """For each input, how it may be mixed with another of its kind."""
     data: torch.Tensor
     """uint8."""
+
+    def write(self, memory: torch.Tensor) -> None:
+        """Put it into a slot's inputs, uint8."""
+        memory.copy_(self.data)
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """Inputs that are nowhere before they are written, and are the same each time they are."""
+
+    form: list[Description]
+    mixtures: list[Mixture | None]
+    """Of each value; None for what is no tensor."""
+
+    def write(self, memory: torch.Tensor) -> None:
+        """Put it into a slot's inputs, uint8."""
+        for mixed, target in zip(self.mixtures, views(memory, 0, self.form), strict=True):
+            if mixed is not None:
+                mixed(target)
+
+
+Inputs = Drawn | Mixed
 
 
 @dataclass(frozen=True)
@@ -177,6 +200,7 @@ class Reference:
                 worker.prepare({slot: item.forms})
                 self.fill(slot, item.inputs)
                 worker.run([slot])
+            worker.settle()
             self.warm_up(worker)
             self.overhead_s = min(worker.run([]).call_s for _ in range(CALIBRATIONS))
             """What a block's messages cost at least, on the clock of the calls."""
@@ -208,30 +232,28 @@ class Reference:
 
     def fresh_inputs(self) -> Inputs:
         """Inputs of the task's own shape that no worker has seen, nor anything they are made from."""
-        if all(mode == "keep" for mode in self._bases[0].modes):  # nothing of them can be mixed
+        if not self._bases:  # nothing of them can be mixed
             return self._trusted(lambda: self._draw(random.getrandbits(60), Variant()))
-        bases = random.sample(self._bases, 2)
-        old = [views(base.data, 0, base.form) for base in bases]
-        data = torch.empty_like(bases[0].data)
-        for one, other, target, mode in zip(*old, views(data, 0, bases[0].form), bases[0].modes, strict=True):
-            if isinstance(one, torch.Tensor):
-                mix(one, other, target, mode, self._spikes)
-        return Inputs(bases[0].form, bases[0].modes, data)
+        one, other = random.sample(self._bases, 2)
+        mixtures = [a and b and mixture(a, b, self._spikes) for a, b in zip(one, other, strict=True)]
+        return Mixed(self._base_form, mixtures)
 
     def run(self, slots: Sequence[int]) -> Block:
         """Run it on slots of the stage, for its time; Fault `evaluator_error` if it fails."""
         return self._trusted(lambda: self.worker.run(slots))
 
-    def read(self, block: Block, slot: int, form: Sequence[Description]) -> list[torch.Tensor]:
+    def read(
+        self, block: Block, slot: int, form: Sequence[Description], places: Sequence[Places | None] | None = None
+    ) -> list[torch.Tensor]:
         """As `Worker.read`; Fault `evaluator_error` if it fails."""
-        return self._trusted(lambda: self.worker.read(block, slot, form))
+        return self._trusted(lambda: self.worker.read(block, slot, form, places))
 
     def prepare(self, slots: Mapping[int, Forms]) -> None:
         """As `Worker.prepare`; Fault `evaluator_error` if it fails."""
         self._trusted(lambda: self.worker.prepare(slots))
 
     def warm_up(self, worker: Worker) -> None:
-        """Give a stopped worker inputs to warm up on."""
+        """Give a stopped worker inputs to warm up on; the reference has the same."""
         item = self.item(0)
         self.fill(WARM_SLOT, item.inputs)
         worker.prepare({WARM_SLOT: item.forms})
@@ -240,20 +262,21 @@ class Reference:
         """Put inputs on the stage, with outputs that are NaN until written."""
         self.stage.inputs(slot).copy_(data)
         if self.writes_outputs:
-            self.stage.outputs(slot).fill_(POISON)
+            self.poison(slot)
 
-    def unchanged(self, slot: int, data: torch.Tensor, step: int = 1) -> bool:
-        """Whether (every `step`-th element of) what `fill` put there is there still."""
-        first = random.randrange(step)
-        now, then = (bytes_.view(torch.int32)[first::step] for bytes_ in (self.stage.inputs(slot), data))
-        return torch.equal(now, then)
+    def poison(self, slot: int) -> None:
+        """Have outputs on the stage be NaN until they are written."""
+        self.stage.outputs(slot).fill_(POISON)
+
+    def unchanged(self, slot: int, data: torch.Tensor) -> bool:
+        """Whether what `fill` put there is there still."""
+        return same_bytes(self.stage.inputs(slot), data)
 
     def clear(self) -> None:
         """Leave nothing of one candidate's outputs for the next."""
-        if not self.writes_outputs:
-            return
-        for slot in range(self.stage.shape.slots):
-            self.stage.outputs(slot).fill_(POISON)
+        if self.writes_outputs:
+            for slot in range(self.stage.shape.slots):
+                self.poison(slot)
 
     def close(self) -> None:
         """End its workers."""
@@ -281,18 +304,26 @@ class Reference:
             raise Fault("evaluator_error", "the reference's output holds NaN")
         return Item(variant, made["inputs"], inputs, made["outputs"], expectation)
 
-    def _make_bases(self) -> list[Inputs]:
-        """What timed calls' inputs are mixed from, and no worker ever sees."""
+    def _make_bases(self) -> list[list[Parent | None]]:
+        """What timed calls' inputs are mixed from, and no worker ever sees; nothing if nothing can be mixed."""
         kinds = [v for v in self.survey.variants if not v.narrow and v.kind in TIMED_KINDS]
-        bases: list[Inputs] = []
+        bases: list[list[Parent | None]] = []
         while len(bases) < BASES:
             index = len(bases)
-            bases.append(self._draw(self._item_seed(index + FIRST_BASE), kinds[index % len(kinds)]))
+            drawn = self._draw(self._item_seed(index + FIRST_BASE), kinds[index % len(kinds)])
+            if index == 0:
+                self._base_form, modes = drawn.form, drawn.modes
+                if all(mode == "keep" for mode in modes):
+                    break
+            values = views(drawn.data, 0, drawn.form)
+            bases.append(
+                [Parent.of(v, m) if isinstance(v, torch.Tensor) else None for v, m in zip(values, modes, strict=True)]
+            )
         return bases
 
-    def _draw(self, seed: int, variant: Variant) -> Inputs:
+    def _draw(self, seed: int, variant: Variant) -> Drawn:
         made = self._ask("draw", seed=seed, variant=variant.to_json())
-        return Inputs(made["inputs"], made["modes"], self._library.inputs(0).clone())
+        return Drawn(made["inputs"], made["modes"], self._library.inputs(0).clone())
 
     def _ask(self, kind: str, **request: Any) -> dict[str, Any]:
         """Have the stopped maker do something."""

@@ -19,8 +19,9 @@ from statistics import NormalDist
 import torch
 
 from vegflow.config.evaluation import Protocol
-from vegflow.evaluation.arena import Description
+from vegflow.evaluation.arena import Description, same_bytes
 from vegflow.evaluation.intervals import centre, interval
+from vegflow.evaluation.memory import Places
 from vegflow.evaluation.reference import WARM_SLOT, Reference
 from vegflow.evaluation.verdict import Fault
 from vegflow.evaluation.worker import Block, Worker
@@ -34,7 +35,6 @@ CLEARLY_FAST = 1.2
 LOOKS = 1.4  # times the pairs of the look before
 LEAST_SHARE = 0.05  # of a measured block that must remain after the messages' own time is taken off
 CHECKED = 0.25  # of the timed calls, at least one a block
-SAMPLED = 61  # every so many-th element of an input is looked at again after a timed call
 LIE = 2.0  # times what its clock says, and
 LIE_S = 200e-6  # seconds more
 FEWEST_PAIRS = 3
@@ -139,6 +139,7 @@ def measure(
     """
     ours: list[Block] = []
     theirs: list[Block] = []
+    candidate.settle()
     reference.warm_up(candidate)
     with timing_lock(device), own_core([reference.worker, candidate]):
         _pair(reference, candidate, calls, random.random() < 0.5, check)  # memory for so many outputs is not there yet
@@ -201,28 +202,54 @@ def _pair(
     """One block of each on the same new inputs in the same slots; (the reference's, the candidate's)."""
     slots = random.sample(range(1, reference.stage.shape.slots), calls)
     parts = {slot: reference.fresh_inputs() for slot in slots}
+    places = [_places(form) for form in reference.output_form]
     checked = [slot for slot in slots if random.random() < CHECKED] or slots[:1]  # the slots are in random order
     blocks: dict[bool, Block] = {}
     outputs: dict[bool, list[list[torch.Tensor]]] = {}
     for ours in (True, False) if reference_first else (False, True):
         worker: Reference | Worker = reference if ours else candidate
         worker.prepare({slot: (inputs.form, reference.output_form) for slot, inputs in parts.items()})
-        reference.fill(WARM_SLOT, reference.item(0).inputs)  # the candidate may have changed them
         worker.run([WARM_SLOT])
         for slot, inputs in parts.items():
-            reference.fill(slot, inputs.data)
+            inputs.write(reference.stage.inputs(slot))
+            if reference.writes_outputs and not ours:
+                reference.poison(slot)
+        looks = [] if ours else [_Look(reference.stage.inputs(slot)) for slot in (WARM_SLOT, *checked)]
         blocks[ours] = worker.run(slots)
-        outputs[ours] = [_read(worker, blocks[ours], slot, reference.output_form) for slot in checked]
-        if not ours and not all(reference.unchanged(slot, parts[slot].data, SAMPLED) for slot in checked):
+        outputs[ours] = [_read(worker, blocks[ours], slot, reference.output_form, places) for slot in checked]
+        if not all(look.same() for look in looks):
             raise Fault("rejected_hack", "it changes its inputs while it is timed")
     for expected, actual in zip(outputs[True], outputs[False], strict=True):
         check(expected, actual)
     return blocks[True], blocks[False]
 
 
-def _read(worker: Reference | Worker, block: Block, slot: int, form: list[Description]) -> list[torch.Tensor]:
+class _Look:
+    """Random pieces of a slot's inputs as they are before a block, to see whether they are so after it."""
+
+    def __init__(self, memory: torch.Tensor) -> None:
+        self._memory = memory
+        self._places = Places.of(memory.numel(), 1)
+        self._before = self._take()
+
+    def _take(self) -> torch.Tensor:
+        return self._places.take(self._memory) if self._places else self._memory.clone()
+
+    def same(self) -> bool:
+        """Whether they still are."""
+        return same_bytes(self._before, self._take() if self._places else self._memory)
+
+
+def _places(form: Description) -> Places | None:
+    """Which pieces of an output to check; all of a small one."""
+    return Places.of(math.prod(form["shape"]), getattr(torch, form["dtype"]).itemsize)
+
+
+def _read(
+    worker: Reference | Worker, block: Block, slot: int, form: list[Description], places: list[Places | None]
+) -> list[torch.Tensor]:
     try:
-        return worker.read(block, slot, form)
+        return worker.read(block, slot, form, places)
     except Fault as fault:
         if fault.status != "wrong_output":
             raise

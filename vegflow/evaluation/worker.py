@@ -18,7 +18,7 @@ import torch
 from vegflow.evaluation import channel
 from vegflow.evaluation.arena import Arena, Description
 from vegflow.evaluation.comparison import check_form
-from vegflow.evaluation.memory import read_output
+from vegflow.evaluation.memory import Places, read_output
 from vegflow.evaluation.process import Death, Process
 from vegflow.evaluation.verdict import Fault
 
@@ -28,7 +28,9 @@ STOP_S = 10.0
 MOST_THREADS = 256
 IMPATIENT_LOOKS = 4
 LOOK_S = 50e-6
-"""Between looks at a worker that takes longer to stop, since another process has its core."""
+"""Between looks at a worker that takes longer to stop, since another process has its core; then ever longer, up to"""
+MOST_LOOKS = 10
+"""times as long."""
 
 Forms = tuple[list[Description], list[Description]]
 """Of a slot's inputs and of its outputs."""
@@ -73,6 +75,12 @@ class Worker(Process):
             self.stop()
             self._slots.update(news)
 
+    def settle(self) -> None:
+        """Have a stopped worker bring its memory into the state in which it is timed."""
+        self.resume()
+        self.ask("settle")
+        self.stop()
+
     def run(self, slots: Sequence[int]) -> Block:
         """Have a stopped worker call its model on `slots`; it is stopped again, with its outputs in its memory."""
         if self.device == "cuda":
@@ -96,8 +104,10 @@ class Worker(Process):
             raise Fault("rejected_hack", "the worker's answers are not those of its loop")
         return Block(end - start, wall, own / 1e9, dict(zip(slots, outputs, strict=True)))
 
-    def read(self, block: Block, slot: int, form: Sequence[Description]) -> list[torch.Tensor]:
-        """The outputs of one of a stopped worker's last calls.
+    def read(
+        self, block: Block, slot: int, form: Sequence[Description], places: Sequence[Places | None] | None = None
+    ) -> list[torch.Tensor]:
+        """The outputs of one of a stopped worker's last calls; with `places`, one for each, only those pieces.
 
         Raises Fault: `wrong_output` if they have another form, `timeout` if what is strewn over much memory takes more
         time than the candidate has left, and what `read_output` raises.
@@ -108,8 +118,8 @@ class Worker(Process):
         if wrong:
             raise Fault("wrong_output", wrong)
         outputs = [
-            read_output(self.pid, entry, getattr(torch, wanted["dtype"]), wanted["shape"])
-            for entry, wanted in zip(found, form, strict=True)
+            read_output(self.pid, entry, getattr(torch, wanted["dtype"]), wanted["shape"], where)
+            for entry, wanted, where in zip(found, form, places or [None] * len(form), strict=True)
         ]
         self.left_s -= time.monotonic() - start
         if self.left_s < 0:
@@ -133,7 +143,7 @@ class Worker(Process):
             if time.monotonic() > deadline:
                 raise Fault("rejected_hack", "a worker that cannot be stopped")
             looks += 1
-            time.sleep(0.0 if looks < IMPATIENT_LOOKS else LOOK_S)
+            time.sleep(0.0 if looks < IMPATIENT_LOOKS else LOOK_S * min(looks - IMPATIENT_LOOKS + 1, MOST_LOOKS))
         if channel.pending(self._sock):
             raise Fault("rejected_hack", "bytes on the channel that no request asked for")
         self._frozen_at = self.clock()

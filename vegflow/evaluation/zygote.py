@@ -5,7 +5,6 @@ Knows processes only: it runs no program, sees no inputs and holds no secrets; j
 """
 
 import contextlib
-import ctypes
 import gc
 import os
 import signal
@@ -14,10 +13,7 @@ import sys
 import time
 from typing import Any
 
-from vegflow.evaluation import builder, channel, isolation
-
-GAPS = tuple((64 << 10) << power for power in range(8, -1, -1))
-"""Bytes of the blocks that gaps in the heap are filled with: 16 MB to 64 KB."""
+from vegflow.evaluation import builder, channel, heap, isolation
 
 
 def main(control: int, device: str, own_root: str) -> None:
@@ -41,7 +37,7 @@ def main(control: int, device: str, own_root: str) -> None:
     isolation.prctl(isolation.PR_SET_CHILD_SUBREAPER, 1)
     gc.collect()
     if device != "functions":
-        _close_heap()
+        heap.close()
     gc.freeze()  # a collection in a child would touch, and so copy, every page that holds an object
     channel.send(sock, {"layers": layers})
     children: set[int] = set()
@@ -94,28 +90,6 @@ def _load(device: str) -> None:
         torch.nn.functional.conv2d(torch.rand(1, 1, 8, 8), torch.rand(1, 1, 3, 3))
         torch.cumsum(torch.bmm(x[None], x[None]), 1).sort().values.triu().softmax(-1).exp()
         torch.nn.Linear(8, 8)(x).relu()
-
-
-def _close_heap() -> None:
-    """Have workers take their buffers from fresh memory: fill the gaps that loading left in the heap, and cut its end.
-
-    A buffer in such a gap lies in the zygote's pages, which are copied on the first write, 4 KB at a time and wherever
-    there is room, while one at the heap's end gets huge pages of its own. Which of the two a call's buffers got, and
-    stayed with, made two workers with the same program differ by up to a fifth.
-    """
-    libc = ctypes.CDLL(None)
-    libc.malloc.restype = libc.sbrk.restype = ctypes.c_void_p
-    libc.malloc.argtypes = libc.malloc_trim.argtypes = [ctypes.c_size_t]
-    libc.free.argtypes = [ctypes.c_void_p]
-    libc.malloc_trim(0)
-    for size in GAPS:
-        while True:
-            end = libc.sbrk(ctypes.c_ssize_t(0))
-            block = libc.malloc(size)
-            if libc.sbrk(ctypes.c_ssize_t(0)) != end:  # there was no gap: the heap grew
-                libc.free(block)
-                break
-    libc.malloc_trim(0)
 
 
 def _become_worker(

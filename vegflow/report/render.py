@@ -174,7 +174,7 @@ def render(
         figures=[_figure(name, spec) for name, spec in figures.items()],
         staged=_staged(staged, staged_figures or {}) if staged else None,
         views=[*views(frames, facts), *measured_views(measured or {})],
-        tasks=_tasks(frames["candidates"], frames["tasks"], noisy_tasks(frames)),
+        pages=_pages(_tasks(frames["candidates"], frames["tasks"], noisy_tasks(frames))),
         caveats=[c for c in caveats if any(frames[t].height for t in c.needs if t in frames)],
         library=vl_convert.javascript_bundle(vl_version=VEGA_LITE).replace("</script", "<\\/script"),
     )
@@ -269,6 +269,21 @@ def _tasks(candidates: pl.DataFrame, tasks: pl.DataFrame, noise: frozenset[str])
             }
         )
     return sorted(found, key=lambda task: (task["source"], natural(task["task"])))[:SHOWN_TASKS]
+
+
+def _pages(tasks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The pages: all that there is of a task, whichever sample set it comes from, with the pages before and after it."""
+    names = sorted({task["task"] for task in tasks}, key=natural)
+    ends = [None, *names, None]
+    return [
+        {
+            "task": name,
+            "before": ends[place],
+            "after": ends[place + 2],
+            "parts": [task for task in tasks if task["task"] == name],
+        }
+        for place, name in enumerate(names)
+    ]
 
 
 def _picks(labels: list[str]) -> list[tuple[str, str]]:

@@ -78,8 +78,13 @@ class Executor(Protocol):
     ) -> list[Checks]:
         """`import` and some tests of each; up to the first time-out, and with `seconds` until those are used up."""
 
-    def full(self, entry: Entry, order: Sequence[int]) -> Full:
-        """The full suite of one candidate, up to its first failure."""
+    def full(self, entries: Sequence[Entry], orders: Sequence[Sequence[int]], stop: int | None = None) -> list[Full]:
+        """The full suite of one task's candidates, in turn, each up to its first failure, until `stop` of them pass."""
+
+    def full_all(
+        self, tasks: Sequence[tuple[Sequence[Entry], Sequence[Sequence[int]]]], stop: int | None = None
+    ) -> list[list[Full]]:
+        """The same for several tasks."""
 
     def settle(self) -> None:
         """A stage is over."""

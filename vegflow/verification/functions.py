@@ -41,7 +41,6 @@ class FunctionExecutor:
         self._live: set[Process] = set()
         self._dead_cpu_s = 0.0
         self._referee: tuple[str, Process] | None = None
-        self._at: str | None = None
         self.ledger = Ledger(self.cpu_s)
 
     # ---- what stages ask for
@@ -89,20 +88,28 @@ class FunctionExecutor:
             shared.end()
         return found
 
-    def full(self, entry: Entry, order: Sequence[int]) -> Full:
-        """A candidate in a process of its own, test by test, up to the first that does not pass."""
-        if self._at != entry.task_id:
-            self._at = entry.task_id
-            self._judge_of(self.tasks[entry.task_id])
-            self.ledger.book(entry.task_id)
-        checks = self.examine(entry, order, early=True)
-        correct = len(checks) == len(order) + 1 and all(check.outcome == "pass" for check in checks.values())
-        self.ledger.book(entry.task_id, entry.sha256)
-        return Full(correct, float(correct), checks)
+    def full(self, entries: Sequence[Entry], orders: Sequence[Sequence[int]], stop: int | None = None) -> list[Full]:
+        """A task's candidates in turn, each in a process of its own, test by test, up to the first that does not pass."""
+        self._judge_of(self.tasks[entries[0].task_id])
+        self.ledger.book(entries[0].task_id)
+        found: list[Full] = []
+        for entry, order in zip(entries, orders, strict=True):
+            checks = self.examine(entry, order, early=True)
+            correct = len(checks) == len(order) + 1 and all(check.outcome == "pass" for check in checks.values())
+            found.append(Full(correct, float(correct), checks))
+            self.ledger.book(entry.task_id, entry.sha256)
+            if stop is not None and sum(said.correct for said in found) >= stop:
+                break
+        return found
+
+    def full_all(
+        self, tasks: Sequence[tuple[Sequence[Entry], Sequence[Sequence[int]]]], stop: int | None = None
+    ) -> list[list[Full]]:
+        """The same for several tasks."""
+        return [self.full(entries, orders, stop) for entries, orders in tasks]
 
     def settle(self) -> None:
         """A stage is over: what tasks needed is put away."""
-        self._at = None
         self._dismiss()
         self.ledger.book()
 
@@ -321,12 +328,16 @@ class FunctionExecutor:
 
     def cpu_s(self) -> float:
         """CPU seconds so far of this process, the zygote, and all it has forked."""
+        return own_cpu_s() + self.processes_cpu_s()
+
+    def processes_cpu_s(self) -> float:
+        """The same without this process."""
         live = 0.0
         for process in self._live:
             with contextlib.suppress(Fault):
                 live += process.clock()
         zygote = time.clock_gettime((~self.zygote.process.pid << 3) | 2) if self.zygote.alive else 0.0
-        return own_cpu_s() + zygote + self._dead_cpu_s + live
+        return zygote + self._dead_cpu_s + live
 
     def close(self) -> None:
         """End its processes."""

@@ -1,0 +1,54 @@
+"""Equal programs find equal memory, whatever their processes have been through."""
+
+import statistics
+
+import pytest
+from small_programs import task
+
+from vegflow.evaluation import heap
+from vegflow.evaluation.arena import Arena, Shape
+from vegflow.evaluation.nursery import shared_zygote
+
+pytestmark = pytest.mark.xdist_group("evaluator")
+
+PLUS_ONE = task("T/8", "return arguments[0] + 1", "[torch.randn(256, 1024)]")
+LARGE, SMALL, THIN = ([{"kind": "tensor", "dtype": "float32", "shape": s}] for s in ([256, 1024], [171, 683], [1, 700]))
+
+
+@pytest.fixture
+def arena():
+    arena = Arena(Shape(4, 1 << 20, 1 << 20))
+    yield arena
+    arena.close()
+
+
+def pages(arena, past):
+    """The page, from the beginning of a huge page on, in which each of two outputs lies in most of some blocks."""
+    worker = shared_zygote("cpu").spawn(60.0, None)
+    try:
+        worker.ask("load", program=PLUS_ONE.source, class_name="Model", init=None, init_seed=0)
+        worker.map(arena)
+        worker.stop()
+        worker.prepare({1: (LARGE, LARGE), 2: (SMALL, SMALL), 3: (THIN, THIN)})
+        for slots in past:
+            worker.run(slots)
+        worker.settle()
+        blocks = [worker.run([1, 1]) for _ in range(5)]
+        places = [[output[0]["at"] % heap.HUGE_PAGE // heap.PAGE for output in b.outputs.values()] for b in blocks]
+        return [statistics.median(column) for column in zip(*places, strict=True)]
+    finally:
+        worker.end()
+
+
+def test_where_a_calls_outputs_lie_does_not_depend_on_the_past(arena):
+    pasts = ([], [[2]], [[1, 2, 3], [3], [2, 1]], [[3, 1, 2, 2, 1], [2, 3], [1, 1, 1]])
+    found = [pages(arena, past) for past in pasts]
+    for column in zip(*found, strict=True):
+        assert max(column) - min(column) <= 1
+
+
+def test_a_shift_is_less_than_a_page_and_larger_than_any_gap():
+    sizes = {heap.shift_bytes() for _ in range(200)}
+    assert len(sizes) > 30
+    assert min(sizes) >= heap.SMALLEST_GAP
+    assert max(sizes) < heap.SMALLEST_GAP + heap.PAGE

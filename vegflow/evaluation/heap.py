@@ -1,0 +1,67 @@
+"""The heap of a worker in one and the same state, so that equal programs find equal memory in every process.
+
+Knows glibc's malloc as the zygote's environment sets it (`ENVIRONMENT`). Which buffers a call gets, and whether the call
+before has used them and left them in the caches, is decided by what is free where, and that by all a process has lived
+through: two workers with the same program differed by up to a third for it, for as long as they lived.
+"""
+
+import ctypes
+import random
+
+ENVIRONMENT = {
+    # freed memory stays with the process: a page fault in one call and not in another is noise
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 40),
+    # huge pages lie alike in every process, and what is freed is at once one piece with what is free beside it
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.tcache_count=0:glibc.malloc.mxfast=0",
+}
+HUGE_PAGE = 2 << 20
+SMALLEST_GAP = 64 << 10
+GAPS = tuple(SMALLEST_GAP << power for power in range(8, -1, -1))
+"""Bytes of the blocks that gaps in the heap are filled with: 16 MB to 64 KB."""
+STEP = 64
+PAGE = 4096
+
+_libc = ctypes.CDLL(None)
+_libc.malloc.restype = _libc.sbrk.restype = ctypes.c_void_p
+_libc.malloc.argtypes = _libc.malloc_trim.argtypes = [ctypes.c_size_t]
+_libc.free.argtypes = [ctypes.c_void_p]
+_libc.sbrk.argtypes = [ctypes.c_ssize_t]
+
+
+def close() -> None:
+    """Have larger buffers come from fresh memory at the heap's end: fill the gaps before it, for good.
+
+    A buffer in a gap of a forked process lies in its parent's pages, which are copied on the first write, 4 KB at a time
+    and wherever there is room, while one at the heap's end gets huge pages of its own.
+    """
+    _libc.malloc_trim(0)
+    end = _libc.sbrk(0)
+    for size in GAPS:
+        while (block := _libc.malloc(size)) and block + size <= end:
+            pass
+        _libc.free(block)
+    _libc.malloc_trim(0)
+
+
+def settle(size: int) -> None:
+    """As `close`, and `size` bytes of fresh memory whose pages exist, from the beginning of a huge page on."""
+    close()
+    start = _libc.malloc(SMALLEST_GAP) + SMALLEST_GAP
+    if gap := -start % HUGE_PAGE:
+        _libc.malloc(gap)
+    block = _libc.malloc(size)
+    if block:
+        for page in range(0, size, PAGE):
+            ctypes.memset(block + page, 0, 1)
+        _libc.free(block)
+
+
+def shift_bytes() -> int:
+    """The size of a block to take before a call and give back after it, so that the call's buffers lie elsewhere in pages.
+
+    Where buffers lie within a page makes a call some percent faster or slower. A program would keep such luck; so it
+    becomes noise, which pairs average out. The block is of a size for which there is no gap, and the memory behind it is
+    the same each time but for less than a page.
+    """
+    return SMALLEST_GAP + STEP * random.randrange(PAGE // STEP)
