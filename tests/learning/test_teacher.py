@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from tests.learning.test_update import FILES, gradients, row_by_row, tables
 from vegflow.config.learning import LoraConfig, UpdateConfig
@@ -160,7 +161,18 @@ def logits_of(policy, prompt, tokens):
     return policy(input_ids=torch.tensor([prompt + tokens])).logits[0][len(prompt) - 1 : -1] / 0.5
 
 
-@pytest.mark.parametrize("who", ["student", "base"])
+def averaged(options, learner, twin):
+    """A copy of `twin` whose adapter is a quarter of the way from the fresh one to the present one."""
+    fresh = Learner.load(options, learner.config, None, None, init_key=("test", 0))
+    teacher = copy.deepcopy(twin)
+    own = dict(teacher.named_parameters())
+    with torch.no_grad():
+        for name, first in zip(fresh.names, fresh.parameters, strict=True):
+            own[name].copy_(0.75 * first + 0.25 * own[name])
+    return teacher
+
+
+@pytest.mark.parametrize("who", ["student", "base", "average"])
 @pytest.mark.parametrize("loss", ["sdpo_paper", "sdpo_sampled_token", "sdpo_divergence"])
 def test_distillation_is_its_equation(options, tiny_llama, loss, who):
     changes = {"importance_cap": 1.05} if loss != "sdpo_paper" else {}
@@ -171,10 +183,11 @@ def test_distillation_is_its_equation(options, tiny_llama, loss, who):
         objective=objective,
         loss=loss,
         aggregation="token_mean",
-        distillation={"policy": who, "top_k": 6, "alpha": 0.3},
+        distillation={"top_k": 6, "alpha": 0.3} | ({"teacher_rate": 0.25} if who == "average" else {"policy": who}),
         **changes,
     )
     twin = copy.deepcopy(learner.policy)
+    reader = averaged(options, learner, twin) if who == "average" else twin
     seen, _ = gradients(learner)
     record = update(learner, batch, teachers)
     total = sum(len(row["token_ids"]) for row, prompt in zip(batch.rows, teachers, strict=True) if prompt)
@@ -187,7 +200,7 @@ def test_distillation_is_its_equation(options, tiny_llama, loss, who):
                 with twin.disable_adapter():
                     taught_logits = logits_of(twin, prompt, row["token_ids"])
             else:
-                taught_logits = logits_of(twin, prompt, row["token_ids"])
+                taught_logits = logits_of(reader, prompt, row["token_ids"])
         q = taught_logits.softmax(-1)
         old = torch.tensor(row["token_logprobs_tempered"])
         drawn = torch.tensor(row["token_ids"])
@@ -225,6 +238,27 @@ def test_distillation_without_prompts_is_an_error(options, tiny_llama):
     learner, batch, _ = setting(options, tiny_llama, objective="sdpo_official")
     with pytest.raises(VegflowError, match="loss 'sdpo_divergence' needs the teacher's prompts"):
         update(learner, batch)
+
+
+def test_a_teacher_that_follows_goes_along_a_trajectory(options, tiny_llama, tmp_path):
+    changes = {"objective": "sdpo_official", "distillation": {"teacher_rate": 0.25}}
+    learner, batch, teachers = setting(options, tiny_llama, **changes)
+    learner.save(tmp_path / "1")
+    update(learner, batch, teachers)
+    learner.save(tmp_path / "2")
+    resumed = Learner.load(options, learner.config, tmp_path / "1" / FILES[0], None, init_key=("test", 0))
+    resumed.restore(load_file(tmp_path / "1" / FILES[1]))
+    update(resumed, batch, teachers)
+    resumed.save(tmp_path / "resumed")
+    for file in FILES:
+        assert (tmp_path / "resumed" / file).read_bytes() == (tmp_path / "2" / file).read_bytes()
+
+
+def test_a_teacher_that_is_not_the_student_cannot_follow_it():
+    with pytest.raises(
+        ValueError, match="teacher_rate is for a teacher that follows the student, not for policy 'base'"
+    ):
+        UpdateConfig(objective="sdpo_official", distillation={"policy": "base", "teacher_rate": 0.05})
 
 
 def test_equal_inputs_give_equal_bytes(options, tiny_llama, tmp_path):

@@ -174,6 +174,12 @@ def test_a_server_with_another_model_is_a_sentence(folder, url):
 
 
 @needs_vllm
+def test_an_address_without_its_end_is_a_sentence(folder, url):
+    with pytest.raises(ConfigError, match=r"no OpenAI-compatible server; sampling\.url ends in /v1"):
+        load(options(folder), config(url.removesuffix("/v1")), "cpu")
+
+
+@needs_vllm
 def test_a_wrong_key_is_a_sentence(folder, url, monkeypatch):
     monkeypatch.setenv(KEY_VARIABLE, "wrong")
     with pytest.raises(VegflowError, match=r"refused /models \(401\).*server.key_variable"):

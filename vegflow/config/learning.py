@@ -78,7 +78,7 @@ PRESETS: dict[str, Parts] = {
         note="Dr. Kernel's TRLOO: A = r - mean of the others, speedup clipped to [0, 3], clip 0.2 and 0.28, importance "
         "cap 2, sum over a completion's tokens, mean over completions. With a single turn A is K / (K - 1) times dr_grpo's, one factor for all rollouts: Adam does not see it, "
         "so against centred advantages this is no arm of its own. Its rejection of sequences whose engine and trainer "
-        "disagree is left out; here both are one program.",
+        "disagree is left out; with the engine transformers both are one program.",
     ),
     "ttt_discover": Parts(
         reward="speedup",
@@ -123,7 +123,7 @@ PRESETS: dict[str, Parts] = {
         note="SDPO as released (Huebotter et al. 2026, lasgroup/SDPO): generalised Jensen-Shannon divergence on the "
         "student's 100 likeliest tokens and a bucket for the rest, importance cap 2, mean over the tokens that have a "
         "teacher; the teacher reads another success of the group, or feedback if there is none. Its moving average of "
-        "the teacher's weights (rate 0.05) is left out.",
+        "the teacher's weights is `distillation: {teacher_rate: 0.05}`.",
     ),
 }
 
@@ -153,6 +153,9 @@ class DistillationConfig(Block):
 
     policy: Literal["student", "start", "base"] = "student"
     """Who teaches: the policy itself, what the trajectory started from (the paper's `base`), or the model without adapter."""
+    teacher_rate: float = Field(1.0, gt=0, le=1)
+    """Of policy `student`: after each step the teacher's adapter becomes (1 - this) of itself and this much of the
+    student's (lasgroup/SDPO: 0.05). 1: the teacher is the student. The average goes with the optimizer's state."""
     weight: float = Field(1.0, gt=0)
     """The paper's beta: factor of `sdpo_paper`'s advantage."""
     alpha: float = Field(0.5, ge=0, le=1)
@@ -267,6 +270,8 @@ def _misfit(config: UpdateConfig) -> str | None:
         return f"loss '{parts.loss}' has no clip; leave epsilon_low and epsilon_high out"
     if parts.loss in ("sft", "sdpo_paper") and parts.importance_cap is not None:
         return f"importance_cap does not go with loss '{parts.loss}'; leave it out"
+    if config.distillation.teacher_rate < 1 and config.distillation.policy != "student":
+        return f"teacher_rate is for a teacher that follows the student, not for policy '{config.distillation.policy}'"
     if config.fast_threshold is not None and parts.reward != "fast":
         return f"fast_threshold is for reward 'fast', not '{parts.reward}'"
     if config.token_constant != 1.0 and parts.aggregation != "constant":

@@ -116,7 +116,7 @@ class VerificationConfig(Block):
     """Interleaved repeats of really running every pipeline; 0 replays stored outcomes alone."""
     workers: int = Field(1, ge=1)
     """Processes side by side in a run."""
-    test_s: float = Field(1.0, gt=0)
+    test_s: float = Field(0.25, gt=0)
     """CPU seconds that one test of a function may take, in the full suite as in a filter (wall seconds: ten times that)."""
     memory_mb: int = Field(512, ge=32)
     """Memory that a function may take beyond what its process had, MB."""

@@ -18,6 +18,7 @@ from vegflow.models.load import ADAPTER, ADAPTER_CONFIG, load_model, with_adapte
 START, BASE = "start", "base"
 OPTIMIZER = "optimizer.safetensors"
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+TEACHER = "teacher"
 
 
 class Learner:
@@ -31,6 +32,10 @@ class Learner:
         self.names = [name for name, _ in named]
         self.parameters = [p for _, p in named]
         self.optimizer = torch.optim.AdamW(self.parameters, lr=config.learning_rate, weight_decay=0.0)
+        self._teacher: list[Tensor] | None = None
+        """The moving average of the parameters, where a teacher of its own follows the student."""
+        if config.distillation.teacher_rate < 1:
+            self._teacher = [p.detach().clone() for p in self.parameters]
 
     @classmethod
     def load(
@@ -62,10 +67,13 @@ class Learner:
         return cls(policy, config, START)
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Take over the optimizer's state from an earlier step (`state` as `optimizer_state` gives it).
+        """Take over the state of the optimizer, and of the teacher, from an earlier step (see `optimizer_state`).
 
         An empty state, of a policy that has not taken a step yet, leaves the optimizer fresh.
         """
+        for name, average in zip(self.names, self._teacher or (), strict=False):
+            if f"{name}.{TEACHER}" in state:
+                average.copy_(state[f"{name}.{TEACHER}"])
         for name, parameter in zip(self.names, self.parameters, strict=True):
             if f"{name}.step" in state:
                 moments = {key: state[f"{name}.{key}"] for key in MOMENTS}
@@ -74,12 +82,20 @@ class Learner:
                 }
 
     def optimizer_state(self) -> dict[str, Tensor]:
-        """AdamW's step count and moments by parameter name."""
-        return {
+        """AdamW's step count and moments by parameter name, and the teacher's parameter where it has its own."""
+        state = {
             f"{name}.{key}": value.cpu().contiguous()
             for name, parameter in zip(self.names, self.parameters, strict=True)
             for key, value in self.optimizer.state.get(parameter, {}).items()
         }
+        averages = zip(self.names, self._teacher or (), strict=False)
+        return state | {f"{name}.{TEACHER}": average.cpu() for name, average in averages}
+
+    def step(self) -> None:
+        """Have the optimizer take a step, and the teacher follow."""
+        self.optimizer.step()
+        for average, parameter in zip(self._teacher or (), self.parameters, strict=False):
+            average.lerp_(parameter.detach(), self.config.distillation.teacher_rate)
 
     def save(self, folder: Path) -> None:
         """Write the adapter in PEFT's format and the optimizer's state to `folder`, each file whole or not at all."""
@@ -109,7 +125,10 @@ class Learner:
     def as_teacher(self) -> Iterator[None]:
         """Make the policy what the configuration names as the teacher."""
         who = self.config.distillation.policy
-        if who == "student":
+        if self._teacher is not None:
+            with self._exchanged(self._teacher):
+                yield
+        elif who == "student":
             yield
         elif who == BASE:
             with self.policy.disable_adapter():
@@ -117,6 +136,18 @@ class Learner:
         else:
             with self.as_start():
                 yield
+
+    @contextmanager
+    def _exchanged(self, values: Sequence[Tensor]) -> Iterator[None]:
+        """Have the parameters hold other values; what autograd has kept of their own is theirs again afterwards."""
+        own = [p.data for p in self.parameters]
+        try:
+            for parameter, value in zip(self.parameters, values, strict=True):
+                parameter.data = value
+            yield
+        finally:
+            for parameter, value in zip(self.parameters, own, strict=True):
+                parameter.data = value
 
 
 def fresh_adapter(model: Any, lora: LoraConfig, targets: Sequence[str], key: Sequence[object]) -> Any:

@@ -152,7 +152,7 @@ def _update(
             "the policy before it is kept; try a smaller learning_rate"
         )
     if not collapsed:
-        learner.optimizer.step()
+        learner.step()
     learner.optimizer.zero_grad()
     kl_step = 0.0 if collapsed else _step_size(learner, batch, sums)
     if not kl_step <= config.kl_limit:

@@ -4,12 +4,10 @@ Knows tests, limits and processes; a function's process gets calls only, never w
 does to the checking around it can make a wrong answer right.
 """
 
-import ast
 import contextlib
-import hashlib
-import json
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from vegflow.config.verification import VerificationConfig
@@ -18,12 +16,13 @@ from vegflow.evaluation.nursery import FUNCTIONS, Zygote
 from vegflow.evaluation.process import Process
 from vegflow.evaluation.verdict import Fault
 from vegflow.tasks.asserts import Test
-from vegflow.tasks.functions import FunctionTask, function_program
+from vegflow.tasks.functions import FunctionTask
+from vegflow.verification.conditions import holds, plain_rule
 from vegflow.verification.executor import Check, Checks, Entry, Full
 from vegflow.verification.ledger import Ledger, own_cpu_s
+from vegflow.verification.referee import OVERDUE, Referee
 from vegflow.verification.stored import TEST
 
-OVERDUE = "OverdueError"
 PATIENCE = 1.5
 """Times its limit that a function may take which shares a process, before the process is given up."""
 LIFE_S = 3600.0
@@ -39,8 +38,8 @@ class FunctionExecutor:
         self.tasks, self.config = tasks, config
         self.zygote = Zygote(FUNCTIONS)
         self._live: set[Process] = set()
-        self._dead_cpu_s = 0.0
-        self._referee: tuple[str, Process] | None = None
+        self._dead_cpu_s = self._zygote_cpu_s = 0.0
+        self._referee = Referee(self.spawn, self.end, config.test_s)
         self.ledger = Ledger(self.cpu_s)
 
     # ---- what stages ask for
@@ -81,7 +80,7 @@ class FunctionExecutor:
                     task_id = entry.task_id
                     shared.end()
                     shared.process()
-                    self._judge_of(self.tasks[task_id])
+                    self._referee.prepare(self.tasks[task_id])
                     self.ledger.book(task_id)
                 found.append(self._probe(shared, entry, own, seconds))
                 self.ledger.book(entry.task_id, entry.sha256)
@@ -90,7 +89,7 @@ class FunctionExecutor:
 
     def full(self, entries: Sequence[Entry], orders: Sequence[Sequence[int]], stop: int | None = None) -> list[Full]:
         """A task's candidates in turn, each in a process of its own, test by test, up to the first that does not pass."""
-        self._judge_of(self.tasks[entries[0].task_id])
+        self._referee.prepare(self.tasks[entries[0].task_id])
         self.ledger.book(entries[0].task_id)
         found: list[Full] = []
         for entry, order in zip(entries, orders, strict=True):
@@ -110,7 +109,7 @@ class FunctionExecutor:
 
     def settle(self) -> None:
         """A stage is over: what tasks needed is put away."""
-        self._dismiss()
+        self._referee.dismiss()
         self.ledger.book()
 
     def noop(self, entries: Sequence[Entry]) -> None:
@@ -180,7 +179,7 @@ class FunctionExecutor:
                 reply = process.ask_within(self.config.test_s, "call", calls=test.calls)
                 check = self._decide(task, test, reply)
             else:
-                check = self._play(process, task, test, None)
+                check = self._referee.play(process, task, test, None)
             return _timed(check, time.perf_counter() - wall_s, process.clock() - cpu_s), True
         except Fault as fault:
             return _timed(_faulty(fault), time.perf_counter() - wall_s, self.config.test_s), False
@@ -220,7 +219,7 @@ class FunctionExecutor:
         for number in numbers:
             if not task.tests[number].calls and all(check.outcome == "pass" for check in checks.values()):
                 try:
-                    check = self._play(shared.process(), task, task.tests[number], limit)
+                    check = self._referee.play(shared.process(), task, task.tests[number], limit)
                 except Fault as fault:
                     shared.end()
                     check = _faulty(fault)
@@ -243,70 +242,11 @@ class FunctionExecutor:
             return Check("error", "answers of another form")
         try:
             values = [decode(answer) for answer in answers]
-            digest = answer_digest(answers)
         except (ValueError, TypeError, RecursionError):
             return Check("error", "answers of another form")
         rule = plain_rule(test.condition)
-        if rule is not None:
-            kind, wanted = rule
-            try:
-                holds = bool(_RULES[kind](values[0], wanted))
-            except (TypeError, ValueError, RecursionError, OverflowError):
-                holds = False
-        else:
-            said = self._judge_of(task).ask("decide", condition=test.condition, answers=answers)
-            holds = said["holds"]
-        return Check("pass" if holds else "fail", "" if holds else "wrong answer", digest)
-
-    def _play(self, process: Process, task: FunctionTask, test: Test, seconds: float | None) -> Check:
-        """A test that runs statement by statement where the candidate is not, and calls it from there."""
-        try:
-            return self._dialogue(process, task, test, seconds)
-        except Fault:
-            self._dismiss()  # it still waits for an answer
-            raise
-
-    def _dialogue(self, process: Process, task: FunctionTask, test: Test, seconds: float | None) -> Check:
-        referee, limit = self._judge_of(task), self.config.test_s
-        used = 0.0
-        said = referee.ask("play", source=test.source)
-        while "arguments" in said:
-            began = process.clock()
-            if used > limit:
-                said = self._reply(referee, {"raised": OVERDUE})
-                continue
-            reply = process.ask_within(
-                limit - used + 0.01, "apply", arguments=said["arguments"], keywords=said["keywords"], seconds=seconds
-            )
-            used += process.clock() - began
-            said = self._reply(referee, reply)
-        if said.get("raised"):
-            return Check("timeout" if said["raised"] == OVERDUE else "error", str(said["raised"])[:60])
-        return Check("pass" if said["holds"] else "fail", "" if said["holds"] else "wrong answer")
-
-    def _reply(self, referee: Process, reply: Mapping[str, Any]) -> dict[str, Any]:
-        answers = reply.get("answers")
-        try:
-            if "raised" in reply or not isinstance(answers, list):
-                raise ValueError(str(reply.get("raised", "answers of another form")))
-            decode(answers[0])
-            return referee.tell(answer=answers[0])
-        except (ValueError, TypeError, IndexError, RecursionError) as error:
-            return referee.tell(raised=str(error)[:60] or "error")
-
-    def _judge_of(self, task: FunctionTask) -> Process | None:
-        """The referee of a task, a confined process without any candidate; none if the task's tests need none."""
-        if self._referee is not None and self._referee[0] == task.id:
-            return self._referee[1]
-        self._dismiss()
-        if all(test.calls and plain_rule(test.condition) for test in task.tests):
-            return None
-        referee = self.spawn()
-        self._referee = (task.id, referee)
-        said = referee.ask("prepare", programs=[function_program(task, task.solution or "    pass\n"), task.setup])
-        if "raised" in said:
-            raise Fault("evaluator_error", f"task {task.id}: its tests do not load: {said.get('message')}")
-        return referee
+        right = holds(rule, values[0]) if rule is not None else self._referee.decide(task, test, answers)
+        return Check("pass" if right else "fail", "" if right else "wrong answer", answers)
 
     # ---- processes
 
@@ -321,11 +261,6 @@ class FunctionExecutor:
         self._live.discard(process)
         self._dead_cpu_s += process.end().cpu_s
 
-    def _dismiss(self) -> None:
-        if self._referee is not None:
-            self.end(self._referee[1])
-            self._referee = None
-
     def cpu_s(self) -> float:
         """CPU seconds so far of this process, the zygote, and all it has forked."""
         return own_cpu_s() + self.processes_cpu_s()
@@ -336,14 +271,15 @@ class FunctionExecutor:
         for process in self._live:
             with contextlib.suppress(Fault):
                 live += process.clock()
-        zygote = time.clock_gettime((~self.zygote.process.pid << 3) | 2) if self.zygote.alive else 0.0
-        return zygote + self._dead_cpu_s + live
+        with contextlib.suppress(OSError):
+            self._zygote_cpu_s = time.clock_gettime((~self.zygote.process.pid << 3) | 2)
+        return self._zygote_cpu_s + self._dead_cpu_s + live
 
     def close(self) -> None:
         """End its processes."""
+        self._referee.dismiss()
         for process in list(self._live):
             self.end(process)
-        self._referee = None
         self.zygote.close()
 
 
@@ -382,57 +318,6 @@ class _Shared:
             self._process = None
 
 
-_RULES = {
-    "equal": lambda answer, wanted: answer == wanted,
-    "is": lambda answer, wanted: answer is wanted,
-    "true": lambda answer, _: bool(answer),
-    "false": lambda answer, _: not answer,
-}
-_rules: dict[str, tuple[str, Any] | None] = {}
-
-
-def plain_rule(condition: str) -> tuple[str, Any] | None:
-    """A condition that compares one answer with a literal, as a rule and the literal; None for any other."""
-    if condition not in _rules:
-        _rules[condition] = _plain_rule(ast.parse(condition, mode="eval").body)
-    return _rules[condition]
-
-
-def _plain_rule(node: ast.expr) -> tuple[str, Any] | None:
-    if _is_answer(node):
-        return "true", None
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not) and _is_answer(node.operand):
-        return "false", None
-    if not (isinstance(node, ast.Compare) and len(node.ops) == 1 and _is_answer(node.left)):
-        return None
-    with contextlib.suppress(ValueError, TypeError, SyntaxError):
-        wanted = ast.literal_eval(node.comparators[0])
-        if isinstance(node.ops[0], ast.Eq):
-            return "equal", wanted
-        if isinstance(node.ops[0], ast.Is) and (wanted is None or isinstance(wanted, bool)):
-            return "is", wanted
-    return None
-
-
-def _is_answer(node: ast.expr) -> bool:
-    return isinstance(node, ast.Name) and node.id == "_answer_0"
-
-
-def answer_digest(answers: Sequence[Any]) -> str:
-    """Digest of encoded answers; sets and dictionaries count whatever their order."""
-    return hashlib.sha256(json.dumps([_canonical(answer) for answer in answers]).encode()).hexdigest()
-
-
-def _canonical(data: Any) -> Any:
-    if not isinstance(data, list):
-        return data
-    tag, *items = data
-    if tag == "d":  # of pairs, which have no tag
-        return [tag, *sorted(([_canonical(key), _canonical(item)] for key, item in items), key=json.dumps)]
-    items = [_canonical(item) for item in items]
-    return [tag, *(sorted(items, key=json.dumps) if tag in ("s", "z") else items)]
-
-
 def _faulty(fault: Fault) -> Check:
     if fault.status == "evaluator_error":
         raise fault
@@ -440,4 +325,4 @@ def _faulty(fault: Fault) -> Check:
 
 
 def _timed(check: Check, wall_s: float, cpu_s: float | None = None) -> Check:
-    return Check(check.outcome, check.error_kind, check.answer_sha256, wall_s, wall_s if cpu_s is None else cpu_s)
+    return replace(check, wall_s=wall_s, cpu_s=wall_s if cpu_s is None else cpu_s)
