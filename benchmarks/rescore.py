@@ -1,8 +1,8 @@
 """Rescoring 320 rollouts under nine policies: ours against a padded Hugging Face loop, which is written out here.
 
 Both take one adapter after the other from files and give the log-probability of each completion at temperature 1, on one
-thread; the loop gets the micro-batch, 8 or 32, that was faster on one prompt, and keeps the completions' logits only. That both agree is
-checked.
+thread. The loop gets the micro-batch, 8 or 32, that was faster, keeps the completions' logits only, and is timed on the 64
+rollouts of one prompt: it does the same for each of the five, and its time is taken five times. That both agree is checked.
 
 `VEGFLOW_REPEATS` turns (1).
 """
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 import transformers
 
-from benchmarks._rollouts import SHAPES, adapted, base_model, minima, rollouts
+from benchmarks._rollouts import PROMPTS, SHAPES, adapted, base_model, minima, rollouts
 from vegflow.models.load import with_adapter
 from vegflow.rescoring import rescore
 from vegflow.sampling.engine import TransformersEngine
@@ -46,10 +46,15 @@ def _compare(adapters: list[Path], prompt: int, completion: int) -> dict[str, fl
     """CPU-seconds of both, their ratio, and the largest difference of a token's log-probability."""
     rows = rollouts(prompt, completion, GROUP)
     first = torch.tensor(_ours(adapters[:1], rows)[0])
-    difference = (first - _loop(adapters[:1], rows, MICRO_BATCHES[0])[0]).abs().max().item() / completion
+    difference = (
+        first[:GROUP] - _loop(adapters[:1], rows[:GROUP], MICRO_BATCHES[0])[0]
+    ).abs().max().item() / completion
     trial = minima({size: lambda size=size: _loop(adapters[:1], rows[:GROUP], size) for size in MICRO_BATCHES}, 1)
     size = min(trial, key=trial.get)
-    best = minima({"ours": lambda: _ours(adapters, rows), "padded": lambda: _loop(adapters, rows, size)}, REPEATS)
+    best = minima(
+        {"ours": lambda: _ours(adapters, rows), "padded": lambda: _loop(adapters, rows[:GROUP], size)}, REPEATS
+    )
+    best["padded"] *= PROMPTS
     label, ratio = f"prompt {prompt}, completion {completion}", best["padded"] / best["ours"]
     print(f"{label:34}{best['ours']:10.3f}{best['padded']:10.3f}{ratio:8.1f}{difference:13.1e}", flush=True)
     name = f"{prompt}_{completion}"

@@ -40,7 +40,7 @@ def run() -> dict[str, Any]:
     if SMALL:
         with tempfile.TemporaryDirectory() as adapter:
             _adapter(SMALL, adapter)
-            job = {"model": SMALL, "prompt": 256, "tasks": 1, "tokens": 48, "adapter": adapter}
+            job = {"model": SMALL, "prompt": 256, "tasks": 1, "tokens": 24, "adapter": adapter}
             figures |= _compare("small_lora_256", job, ("ours", *(["vllm"] if VLLM else [])))
     return {
         "figures": {name: float(f"{value:.4g}") for name, value in figures.items()},

@@ -2,7 +2,7 @@
 
     VEGFLOW_MODELS=FOLDER python tools/function_rollouts.py qwen2.5-coder-0.5b --k 64 OUTPUT.parquet
 
-K in shards of 16, each drawn for all tasks: a run that is ended early leaves the shards that it finished.
+K in shards of 8, each drawn for all tasks: a run that is ended early leaves the shards that it finished.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from vegflow.tasks.functions import load_functions
 
 ROOT = Path(__file__).resolve().parent.parent
 STOP = ("\ndef ", "\nclass ", "\nif ", "\nimport ", "\nfrom ", "\nprint(", "\nassert ", "\n#", "\n@", "\n```")
-SHARD = 16
+SHARD = 8
 
 
 def main() -> None:
