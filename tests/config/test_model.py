@@ -1,8 +1,12 @@
 """A model's file: what it must say, and what is found out before any job."""
 
+import re
+
 import pytest
+import yaml
 
 from tests.config.test_study import GOOD, changed
+from vegflow.config.model import load_model_config
 from vegflow.errors import ConfigError
 from vegflow.plan import Study
 
@@ -16,6 +20,7 @@ from vegflow.plan import Study
         ("paht: x", "paht: unknown key"),
         ("build: {corpus: level9}", "build.corpus: there is no resources/corpus/level9.yaml"),
         ("build: {corpus: level1, tasks: [L1/900]}", "build.tasks: there is no built-in task 'L1/900'"),
+        ("path: x\nlora_targets: [q_proj, lm_head]", "lora_targets: an adapter on lm_head is left out by engines"),
         ("build: {corpus: level1, layers: 0}", "build.layers: input should be greater than or equal to 1"),
     ],
 )
@@ -49,3 +54,22 @@ def test_the_full_scaffold_needs_a_chat_prompt(root):
     with pytest.raises(ConfigError, match=r"sampling\.scaffold: 'full' needs a chat prompt"):
         Study(changed(("sampling",), {"scaffold": "full"}), root)
     assert Study(GOOD, root).prompt == "compact"
+
+
+def test_every_model_that_ships_is_valid_and_pinned_to_a_commit(root):
+    files = sorted((root / "resources" / "models").glob("*.yaml"))
+    assert len(files) >= 7
+    for file in files:
+        model = load_model_config(file.stem, root)
+        assert model.build or re.fullmatch(r"[0-9a-f]{40}", model.revision), file.name
+        assert model.build or model.memory_gb, file.name
+        assert (root / "resources" / "prompts" / f"{model.prompt}.yaml").exists(), file.name
+
+
+@pytest.mark.parametrize("name", ["qwen-coder", "smollm2"])
+def test_a_model_is_known_by_its_files_name_whatever_dots_are_in_it(root, name):
+    raw = yaml.safe_load((root / "resources" / "studies" / f"{name}.yaml").read_text())
+    study = Study(raw, root)
+    assert study.model_name == raw["model"]
+    assert study.model_files == []
+    assert study.memory_mb == study.model_mb >= 2000

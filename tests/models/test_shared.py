@@ -68,3 +68,13 @@ def test_rescoring_agrees(model):
         scores = score(model, PROMPTS[number], [c.token_ids for c in completions]).logprobs
         for completion, logp in zip(completions, scores, strict=True):
             torch.testing.assert_close(torch.tensor(completion.logprobs), logp, atol=1e-5, rtol=0)
+
+
+def test_a_model_of_another_family_or_over_several_devices_is_left_to_its_own_cache():
+    model = tiny_model("llama")
+    assert shared.knows(model)
+    model.hf_device_map = {"model.embed_tokens": "cpu", "model.layers.0": "meta"}
+    assert not shared.knows(model)
+    model.hf_device_map = {"": "cpu"}
+    model.config.model_type = "another"
+    assert not shared.knows(model)

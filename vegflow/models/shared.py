@@ -25,8 +25,9 @@ FAR = float("-inf")
 
 
 def knows(model: nn.Module) -> bool:
-    """Whether a model's family can be decoded so."""
-    return getattr(model.config, "model_type", None) in FAMILIES
+    """Whether a model can be decoded so: its family is tested, and its layers are not spread over devices."""
+    spread = len(set((getattr(model, "hf_device_map", None) or {}).values())) > 1
+    return getattr(model.config, "model_type", None) in FAMILIES and not spread
 
 
 @dataclass
