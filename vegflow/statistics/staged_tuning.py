@@ -72,7 +72,7 @@ def try_all(work: Verification, k: int) -> Tried:
         stages = [one for one in stages if work.costs.measured(one)]
     measured: list[Measured] = [measure(work, one, k, exact=False) for one in stages]
     n = len(work.pools)
-    costs = np.stack([one.seconds + (one.fixed - work.costs.start) / n for one in measured])
+    costs = np.stack([one.seconds + one.fixed / n for one in measured])
     return Tried(stages, np.stack([one.values for one in measured]), costs, stages.index((Stage(FULL),)))
 
 

@@ -6,8 +6,9 @@ does to the checking around it can make a wrong answer right.
 
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import groupby
 from typing import Any
 
 from vegflow.config.verification import VerificationConfig
@@ -23,6 +24,10 @@ from vegflow.verification.ledger import Ledger, own_cpu_s
 from vegflow.verification.referee import OVERDUE, Referee
 from vegflow.verification.stored import TEST
 
+BATCH = 8
+"""Candidates in one message to a shared process."""
+EACH_S = 1e-4
+"""What each candidate of a batch is charged for the message, about, beside the time it says it took."""
 PATIENCE = 1.5
 """Times its limit that a function may take which shares a process, before the process is given up."""
 LIFE_S = 3600.0
@@ -46,19 +51,18 @@ class FunctionExecutor:
 
     def parse(self, entries: Sequence[Entry]) -> list[Checks]:
         """The check `syntax`: every program compiled, and nothing of it run, in one process."""
-        found = []
-        with _Shared(self) as process:
+        found: list[Checks] = []
+        with _Shared(self) as shared:
             self.ledger.book()
-            for entry in entries:
-                check, wall_s = PASSED, time.perf_counter()
-                try:
-                    reply = process.ask(PATIENCE * self.config.test_s, "parse", program=entry.program or "")
-                    if "raised" in reply:
+            for batch in _batches(entries, BATCH):
+                requests = [{"program": entry.program or ""} for entry in batch]
+                replies = shared.ask_each(PATIENCE * self.config.test_s, "parse", requests)
+                for reply in replies:  # a parser can be made to run out of stack
+                    check = _faulty(reply) if isinstance(reply, Fault) else PASSED
+                    if not isinstance(reply, Fault) and "raised" in reply:
                         check = Check("error", str(reply["raised"]))
-                except Fault as fault:  # a parser can be made to run out of stack
-                    check = _faulty(fault)
-                found.append({"syntax": _timed(check, time.perf_counter() - wall_s)})
-                self.ledger.book(entry.task_id, entry.sha256)
+                    found.append({"syntax": _timed(check, _took(reply, self.config.test_s))})
+                self._book(batch, replies, self.config.test_s)
         return found
 
     def load(self, entries: Sequence[Entry]) -> list[Checks]:
@@ -73,18 +77,19 @@ class FunctionExecutor:
         A candidate could tamper with those after it, so that this is no verdict, only a filter.
         """
         found: list[Checks] = []
-        shared, task_id = _Shared(self), None
-        with shared:
-            for entry, own in zip(entries, numbers, strict=True):
-                if entry.task_id != task_id:
-                    task_id = entry.task_id
-                    shared.end()
-                    shared.process()
-                    self._referee.prepare(self.tasks[task_id])
-                    self.ledger.book(task_id)
-                found.append(self._probe(shared, entry, own, seconds))
-                self.ledger.book(entry.task_id, entry.sha256)
-            shared.end()
+        wanted = {(entry.task_id, entry.sha256): own for entry, own in zip(entries, numbers, strict=True)}
+        with _Shared(self) as shared:
+            for task_id, of_task in groupby(entries, key=lambda entry: entry.task_id):
+                task = self.tasks[task_id]
+                shared.end()
+                shared.process()
+                self._referee.prepare(task)
+                self.ledger.book(task_id)
+                # a test that is played needs its candidate to be the one that was loaded last
+                size = BATCH if all(test.calls for test in task.tests) else 1
+                for batch in _batches(list(of_task), size):
+                    own = [wanted[entry.task_id, entry.sha256] for entry in batch]
+                    found += self._probe(shared, task, batch, own, seconds)
         return found
 
     def full(self, entries: Sequence[Entry], orders: Sequence[Sequence[int]], stop: int | None = None) -> list[Full]:
@@ -184,26 +189,44 @@ class FunctionExecutor:
         except Fault as fault:
             return _timed(_faulty(fault), time.perf_counter() - wall_s, self.config.test_s), False
 
-    def _probe(self, shared: "_Shared", entry: Entry, numbers: Sequence[int], seconds: float | None) -> Checks:
-        """`import` and tests in a shared process, which limits itself; it is replaced if it does not."""
-        task, limit = self.tasks[entry.task_id], seconds or self.config.test_s
-        apart = [number for number in numbers if task.tests[number].calls]
-        request = {
-            "program": entry.program or "",
-            "entry_point": task.entry_point,
-            "groups": [task.tests[number].calls for number in apart],
-            "seconds": limit,
-            "shared": seconds is not None,
-        }
-        most = PATIENCE * limit * (1 if seconds else len(apart) + 1) + 0.05
-        try:
-            reply = shared.ask(most, "probe", **request)
-        except Fault as fault:
-            return (
-                {"import": PASSED, **dict.fromkeys(map(TEST.format, numbers), _faulty(fault))}
-                if numbers
-                else {"import": _faulty(fault)}
-            )
+    def _probe(
+        self,
+        shared: "_Shared",
+        task: FunctionTask,
+        batch: Sequence[Entry],
+        numbers: Sequence[Sequence[int]],
+        seconds: float | None,
+    ) -> list[Checks]:
+        """`import` and tests of some candidates in a shared process, which limits itself; it is replaced if it does not."""
+        limit = seconds or self.config.test_s
+        common = {"entry_point": task.entry_point, "seconds": limit, "shared": seconds is not None}
+        apart = [[number for number in own if task.tests[number].calls] for own in numbers]
+        requests = [
+            {"program": entry.program or "", "groups": [task.tests[number].calls for number in own], **common}
+            for entry, own in zip(batch, apart, strict=True)
+        ]
+        most = PATIENCE * limit * (1 if seconds else max(map(len, apart)) + 1) + 0.05
+        replies = shared.ask_each(most, "probe", requests)
+        found = [
+            self._probed(shared, task, reply, own, some, limit)
+            for reply, own, some in zip(replies, numbers, apart, strict=True)
+        ]
+        self._book(batch, replies, most)
+        return found
+
+    def _probed(
+        self,
+        shared: "_Shared",
+        task: FunctionTask,
+        reply: Mapping[str, Any] | Fault,
+        numbers: Sequence[int],
+        apart: Sequence[int],
+        limit: float,
+    ) -> Checks:
+        """What one candidate's answers in a shared process amount to; what cannot be taken apart is played."""
+        if isinstance(reply, Fault):
+            check = _faulty(reply)
+            return {"import": PASSED if numbers else check} | {TEST.format(number): check for number in numbers}
         if "raised" in reply:
             kind = str(reply["raised"])
             return {"import": Check("timeout" if kind == OVERDUE else "error", kind)}
@@ -229,6 +252,14 @@ class FunctionExecutor:
         return {"import": PASSED} | {
             TEST.format(number): checks.get(TEST.format(number), missing) for number in numbers
         }
+
+    def _book(self, batch: Sequence[Entry], replies: Sequence[Any], most: float) -> None:
+        """Charge a batch to its candidates by the CPU time that each says it took, which is good enough for a share."""
+        shares = {
+            (entry.task_id, entry.sha256): EACH_S + _took(reply, most)
+            for entry, reply in zip(batch, replies, strict=True)
+        }
+        self.ledger.book_shares(shares)
 
     # ---- deciding
 
@@ -302,8 +333,27 @@ class _Shared:
             self._process = self._executor.spawn()
         return self._process
 
-    def ask(self, cpu_s: float, kind: str, **request: Any) -> dict[str, Any]:
-        """Its answer. Raises Fault if there is none, and has a new process ready for the next."""
+    def ask_each(self, cpu_s: float, what: str, requests: Sequence[dict[str, Any]]) -> list[dict[str, Any] | Fault]:
+        """The answers to several requests, `cpu_s` for each. One that takes the process away gets the Fault, alone.
+
+        They go in one message, since changing between processes takes as long as running a function; if one of them takes
+        the process away, all are asked again one by one.
+        """
+        if len(requests) > 1:
+            with contextlib.suppress(Fault):
+                said = self._ask(cpu_s * len(requests), "each", what=what, requests=requests).get("replies")
+                if isinstance(said, list) and len(said) == len(requests) and all(isinstance(r, dict) for r in said):
+                    return said
+        replies: list[dict[str, Any] | Fault] = []
+        for request in requests:
+            try:
+                replies.append(self._ask(cpu_s, what, **request))
+            except Fault as fault:
+                replies.append(fault)
+        return replies
+
+    def _ask(self, cpu_s: float, kind: str, **request: Any) -> dict[str, Any]:
+        """One answer. Raises Fault if there is none, and has a new process ready for the next."""
         try:
             return self.process().ask_within(cpu_s, kind, **request)
         except Fault:
@@ -316,6 +366,17 @@ class _Shared:
         if self._process is not None:
             self._executor.end(self._process)
             self._process = None
+
+
+def _batches(entries: Sequence[Entry], size: int) -> Iterator[Sequence[Entry]]:
+    for first in range(0, len(entries), size):
+        yield entries[first : first + size]
+
+
+def _took(reply: Any, most: float) -> float:
+    """CPU seconds that a shared process says one request took; what was lost took all that it might."""
+    said = reply.get("took_s") if isinstance(reply, dict) else most
+    return min(max(float(said), 0.0), most) if isinstance(said, int | float) and said == said else EACH_S
 
 
 def _faulty(fault: Fault) -> Check:

@@ -7,7 +7,7 @@ from vegflow.artifacts.io import to_table
 from vegflow.artifacts.reward_model import completion_digest
 from vegflow.artifacts.verification import CHECKS
 from vegflow.errors import ArtifactError
-from vegflow.verification.inputs import evaluation_checks, read_completions, read_scores
+from vegflow.verification.inputs import evaluation_checks, first_samples, read_completions, read_scores
 
 
 def written(path, rows):
@@ -68,3 +68,9 @@ def test_an_evaluation_is_a_check_of_its_candidate():
         (completion_digest("a"), "pass"), (completion_digest("b"), "timeout"),
     ]  # fmt: skip
     assert rows[0]["cpu_s"] == 1.5
+
+
+def test_the_first_samples_are_those_of_each_task():
+    rows = [{"task_id": task, "completion": str(n)} for n, task in enumerate("abaab")]
+    assert [row["completion"] for row in first_samples(rows, 2)] == ["0", "1", "2", "4"]
+    assert first_samples(rows, None) == rows
