@@ -97,6 +97,19 @@ def test_what_stages_cost_by_themselves_is_kept_for_every_candidate(measured):
         assert keys <= found, stage
 
 
+def test_stored_scores_cost_what_they_took_when_they_were_made():
+    pool, checks = collected()
+    few = CONFIG.model_copy(update={"pipelines": {"stored": CONFIG.pipelines["stored"]}, "repeats": 1})
+    seconds = {(row["task_id"], row["completion_sha256"]): 100.0 for row in pool}
+    runs = run_pipelines(pool, checks, scores(), TASKS, few, scoring_s=seconds)
+    (run,) = (row for row in runs.runs if row["pipeline"] == "stored")
+    (stage,) = (row for row in runs.stage_runs if row["pipeline"] == "stored" and row["stage"].startswith("orm"))
+    assert run["wall_s"] > stage["wall_s"] >= 100 * stage["n_in"] > 0
+    parts = [row["wall_s"] for row in runs.stage_costs if row["stage"] == "orm" and row["completion_sha256"]]
+    assert len(parts) == len(pool)
+    assert min(parts) >= 100
+
+
 def test_cpu_time_composed_is_near_that_of_running(measured):
     """Roughly, on twenty candidates; docs/functions.md has the comparison on thousands."""
     for name in ("full", "one", "first two"):

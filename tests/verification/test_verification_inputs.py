@@ -42,14 +42,19 @@ def scores(*names):
 
 def test_scores_are_those_of_the_scorer_named(tmp_path):
     path = written(tmp_path / "s.parquet", scores("orm.bradley_terry", "orm.cross_entropy"))
-    assert read_scores([path], "orm.cross_entropy") == {("a", "s"): 1.0}
+    assert read_scores([path], "orm.cross_entropy") == ({("a", "s"): 1.0}, {})
     with pytest.raises(ArtifactError, match=r"no scores of one scorer 'orm\.other' \(there are: orm\.bradley_terry"):
         read_scores([path], "orm.other")
 
 
+def test_what_scoring_took_comes_with_the_scores(tmp_path):
+    path = written(tmp_path / "s.parquet", [row | {"seconds": 0.25} for row in scores("orm.bradley_terry")])
+    assert read_scores([path], "orm.bradley_terry").seconds == {("a", "s"): 0.25}
+
+
 def test_a_file_of_ones_own_has_one_scorer(tmp_path):
     one = written(tmp_path / "one.parquet", scores("mine"))
-    assert read_scores([one], str(one)) == {("a", "s"): 0.0}
+    assert read_scores([one], str(one)).score == {("a", "s"): 0.0}
     two = written(tmp_path / "two.parquet", scores("mine", "yours"))
     with pytest.raises(ArtifactError, match="one scorer"):
         read_scores([two], str(two))

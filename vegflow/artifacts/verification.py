@@ -52,7 +52,11 @@ RUNS = pa.schema(
         column("repeat", pa.int32(), "number of the interleaved repeat"),
         column("n_samples", pa.int64(), "samples that entered"),
         column("n_candidates", pa.int64(), "distinct candidates that entered"),
-        column("wall_s", pa.float64(), "wall time of the whole run, scoring and process starts included, seconds"),
+        column(
+            "wall_s",
+            pa.float64(),
+            "wall time of the whole run, process starts included, and of scoring, though it be by scores stored before, seconds",
+        ),
         column("cpu_s", pa.float64(), "CPU time of all its processes, seconds"),
         column("fixed_s", pa.float64(), "part of wall_s that does not grow with the candidates (loading a model)"),
         column("workers", pa.int32(), "processes side by side"),

@@ -21,7 +21,7 @@ from vegflow.report.text import interval, number, ratio, share
 from vegflow.statistics.bootstrap import Resampling
 from vegflow.statistics.staged import verification
 from vegflow.statistics.staged_tables import frontier_tables
-from vegflow.verification.inputs import read_scores
+from vegflow.verification.inputs import StoredScores, read_scores
 
 NEEDED = {"pool": POOL, "checks": CHECKS}
 MORE = {"runs": RUNS, "stage_costs": STAGE_COSTS}
@@ -60,8 +60,9 @@ def verify_folder(
         path = place / f"{name}.parquet"
         rows[name] = read_rows(path, schema) if path.exists() else []
     config = _config(rows["pool"], _pipelines(pipelines), scores, ks)
-    scored = {"orm": read_scores([scores], scores)} if scores else {}
-    work = verification(place.resolve().name, config, scores=scored, **rows)
+    found = read_scores([scores], scores) if scores else StoredScores({}, {})
+    scored = {"orm": found.score} if scores else {}
+    work = verification(place.resolve().name, config, scores=scored, scoring_s=found.seconds, **rows)
     tables = dict(frontier_tables([work], None, how or Resampling()))
     source = provenance(config=config.canonical(), parents=[place / f"{name}.parquet" for name in NEEDED])
     for name, table in tables.items():

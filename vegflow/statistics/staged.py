@@ -67,14 +67,20 @@ def verification(
     scores: Mapping[str, Mapping[tuple[str, str], float]],
     runs: Sequence[Mapping[str, Any]] = (),
     stage_costs: Sequence[Mapping[str, Any]] = (),
+    scoring_s: Mapping[tuple[str, str], float] | None = None,
 ) -> Verification:
-    """What one entry collected: rows of POOL, CHECKS, RUNS and STAGE_COSTS, and the scores that `orm` ranks by."""
+    """What one entry collected: rows of POOL, CHECKS, RUNS and STAGE_COSTS, and the scores that `orm` ranks by.
+
+    `scoring_s`: what giving each of them took, seconds.
+    """
     pools = list(task_pools(pool, checks, scores, config).values())
     errors = {
         (row["task_id"], row["completion_sha256"]): (row["error_kind"], row["program"] or row["completion"])
         for row in pool
     }
-    return Verification(name, config, pools, Costs(pools, stage_costs), runs, next(iter(scores), ""), errors)
+    return Verification(
+        name, config, pools, Costs(pools, stage_costs, scoring_s or {}), runs, next(iter(scores), ""), errors
+    )
 
 
 def worth(pool: TaskPool, metrics: Sequence[str]) -> np.ndarray:

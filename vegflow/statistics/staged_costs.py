@@ -38,8 +38,14 @@ class StageCost:
 class Costs:
     """Costs of stages on a pool; the same for a ranker whatever it keeps, and for the full suite wherever it stops."""
 
-    def __init__(self, pools: Sequence[TaskPool], stage_costs: Sequence[Mapping[str, Any]]) -> None:
+    def __init__(
+        self,
+        pools: Sequence[TaskPool],
+        stage_costs: Sequence[Mapping[str, Any]],
+        scoring_s: Mapping[tuple[str, str], float] | None = None,
+    ) -> None:
         self.pools = pools
+        self._scoring_s = scoring_s or {}
         self._rows: dict[str, dict[tuple[str, str], float]] = {}
         for row in stage_costs:
             self._rows.setdefault(row["stage"], {})[row["task_id"], row["completion_sha256"]] = row["wall_s"]
@@ -79,12 +85,18 @@ class Costs:
         return StageCost(rows.get(("", ""), 0.0), task, own, True)
 
     def _from_checks(self, stage: Stage) -> StageCost:
-        own = tuple(np.array([_seconds(stage, pool, i) for i in range(len(pool))]) for pool in self.pools)
+        own = tuple(np.array([self._seconds(stage, pool, i) for i in range(len(pool))]) for pool in self.pools)
         return StageCost(0.0, np.zeros(len(self.pools)), own, stage.name in FREE)
 
+    def _seconds(self, stage: Stage, pool: TaskPool, i: int) -> float:
+        """Of one candidate, from what was stored."""
+        if stage.name == "orm":
+            return self._scoring_s.get((pool.task_id, pool.names[i]), 0.0)
+        return _check_seconds(stage, pool, i)
 
-def _seconds(stage: Stage, pool: TaskPool, i: int) -> float:
-    """Wall time of a stage's checks of one candidate, up to the first test that it fails; `orm` counts as free.
+
+def _check_seconds(stage: Stage, pool: TaskPool, i: int) -> float:
+    """Wall time of a stage's checks of one candidate, up to the first test that it fails.
 
     A kernel's full suite is its evaluation, timing included, where its time was stored.
     """

@@ -5,7 +5,7 @@ Knows which columns are needed and which may be there; completions may come from
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from vegflow.artifacts.frames import scan_frame
 from vegflow.artifacts.reward_model import SCORES, completion_digest
@@ -63,21 +63,33 @@ def evaluation_checks(
     return list(rows.values())
 
 
-def read_scores(paths: Sequence[str | Path], scorer: str) -> Mapping[tuple[str, str], float]:
-    """(task_id, completion_sha256) -> score, of one scorer; of a file of one's own with a single scorer, its scores.
+class StoredScores(NamedTuple):
+    """What one scorer gave each (task_id, completion_sha256)."""
+
+    score: Mapping[tuple[str, str], float]
+    seconds: Mapping[tuple[str, str], float]
+    """Wall time that scoring it took; empty where nobody wrote it down."""
+
+
+def read_scores(paths: Sequence[str | Path], scorer: str) -> StoredScores:
+    """The scores of one scorer; of a file of one's own with a single scorer, its scores.
 
     Raises ArtifactError if there is none of that name.
     """
     found: dict[tuple[str, str], float] = {}
+    seconds: dict[tuple[str, str], float] = {}
     names: set[str] = set()
+    columns = ["task_id", "completion_sha256", "scorer", "score", "seconds"]
     for path in paths:
-        table = scan_frame([path], SCORES, ["task_id", "completion_sha256", "scorer", "score"], optional=("scorer",))
+        table = scan_frame([path], SCORES, columns, optional=("scorer", "seconds"))
         for row in table.collect().to_dicts():
             name = row.get("scorer") or scorer
             names.add(name)
             if name == scorer or scorer.endswith(".parquet"):
                 found[row["task_id"], row["completion_sha256"]] = row["score"]
+                if row.get("seconds") is not None:
+                    seconds[row["task_id"], row["completion_sha256"]] = row["seconds"]
     if not found or (scorer.endswith(".parquet") and len(names) > 1):
         known = ", ".join(sorted(names)) or "none"
         raise ArtifactError(f"{paths[0]}: there are no scores of one scorer '{scorer}' (there are: {known})")
-    return found
+    return StoredScores(found, seconds)

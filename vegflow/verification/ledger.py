@@ -21,6 +21,8 @@ class Ledger:
     """CPU seconds so far of all processes that work for it."""
     wall_s: dict[Key, float] = field(default_factory=dict)
     cpu_s: dict[Key, float] = field(default_factory=dict)
+    charged_s: float = 0.0
+    """Part of both that was not clocked here."""
 
     def __post_init__(self) -> None:
         self._wall, self._cpu = time.perf_counter(), self.cpu_clock()
@@ -31,6 +33,12 @@ class Ledger:
         self.wall_s[key] = self.wall_s.get(key, 0.0) + wall - self._wall
         self.cpu_s[key] = self.cpu_s.get(key, 0.0) + cpu - self._cpu
         self._wall, self._cpu = wall, cpu
+
+    def charge(self, key: Key, seconds: float) -> None:
+        """Charge what was done before the clocks ran, and took so long, on one core."""
+        for book in (self.wall_s, self.cpu_s):
+            book[key] = book.get(key, 0.0) + seconds
+        self.charged_s += seconds
 
     def book_shares(self, shares: Mapping[Key, float]) -> None:
         """Charge what has passed to several, in proportion."""
@@ -45,6 +53,7 @@ class Ledger:
         for mine, theirs in ((self.wall_s, other.wall_s), (self.cpu_s, other.cpu_s)):
             for key, seconds in theirs.items():
                 mine[key] = mine.get(key, 0.0) + seconds
+        self.charged_s += other.charged_s
 
     def spread(self, keys: Sequence[Key]) -> None:
         """Charge what the stage did to `keys` in equal parts, if nothing was booked to any of them."""

@@ -55,6 +55,7 @@ class Bench:
     orders: Mapping[tuple[str, int], Sequence[int]]
     scores: Mapping[str, Mapping[Key, float]]
     scorers: Mapping[str, Scorer]
+    scoring_s: Mapping[Key, float]
     start: Callable[[], Executor]
     """Starts an executor with its processes."""
 
@@ -67,18 +68,20 @@ def run_pipelines(
     config: VerificationConfig,
     evaluation: EvaluationConfig | None = None,
     scorers: Mapping[str, Scorer] | None = None,
+    scoring_s: Mapping[Key, float] | None = None,
     progress: Progress | None = None,
 ) -> Measured:
     """Run every configured pipeline, `full` and `noop`, `config.repeats` times, in a new random order each time.
 
     `pool` are rows of POOL; `checks`, rows of CHECKS, serve learned test orders only. `scores`: name of a reward model
-    -> (task_id, completion_sha256) -> score, taken where `scorers` (by name, too) has no model to run.
+    -> (task_id, completion_sha256) -> score, taken where `scorers` (by name, too) has no model to run;
+    they cost what they took when they were stored, `scoring_s`.
     `evaluation` is the evaluator's protocol, for kernels. Every run starts its own processes. A repeat goes through the
     pool in blocks of BLOCK tasks, and each block through all pipelines in a new random order, so that a busy minute of the
     machine is not one pipeline's alone. In the even repeats each stage also runs by itself on all of the pool: that is
     what STAGE_COSTS are from, so that the odd repeats are left to test what is composed of them.
     """
-    bench = _bench(pool, checks, scores, tasks, config, evaluation, scorers or {})
+    bench = _bench(pool, checks, scores, tasks, config, evaluation, scorers or {}, scoring_s or {})
     pipelines = {NOOP: ()} | config.parsed()
     probes = {PROBE + cost_key(stage): (plain(stage),) for stages in pipelines.values() for stage in stages}
     probes.pop(PROBE + FULL, None)  # the pipeline `full` is that already
@@ -144,7 +147,9 @@ class Costs:
         ]
 
 
-def _bench(pool: Any, checks: Any, scores: Any, tasks: Any, config: Any, evaluation: Any, scorers: Any) -> Bench:
+def _bench(
+    pool: Any, checks: Any, scores: Any, tasks: Any, config: Any, evaluation: Any, scorers: Any, scoring_s: Any
+) -> Bench:
     needed = {row["task_id"]: tasks[row["task_id"]] for row in pool}
     counts: dict[str, int] = dict.fromkeys(needed, 0)
     for row in checks:
@@ -162,7 +167,7 @@ def _bench(pool: Any, checks: Any, scores: Any, tasks: Any, config: Any, evaluat
         return KernelExecutor(needed, config, evaluation or EvaluationConfig())
 
     orders = test_orders(checks, config, counts)
-    return Bench(pool, needed, config, counts, orders, scores, scorers, start)
+    return Bench(pool, needed, config, counts, orders, scores, scorers, scoring_s, start)
 
 
 class Run:
@@ -191,17 +196,19 @@ class Run:
         """Run it on some tasks' rows of the pool."""
         began, began_cpu = time.perf_counter(), self._executor.cpu_s()
         entries = [Entry.of(row) for row in rows]
+        charged_s = 0.0
         if self._name == NOOP:
             self._executor.noop(entries)
         else:
             course = run_pipeline(self._stages, entries, self._context())
+            charged_s = sum(run.ledger.charged_s for run in course.runs)
             self._picks |= picks(self._stages, entries, course)
             sums = (
                 [sum_of(*pair) for pair in zip(self.stages, course.runs, strict=True)] if self.stages else course.runs
             )
             self.stages = sums
-        self.wall_s += time.perf_counter() - began
-        self.cpu_s += self._executor.cpu_s() - began_cpu
+        self.wall_s += time.perf_counter() - began + charged_s
+        self.cpu_s += self._executor.cpu_s() - began_cpu + charged_s
         self._counts["n_samples"] += sum(entry.count for entry in entries)
         self._counts["n_candidates"] += len(entries)
 
@@ -218,7 +225,7 @@ class Run:
     def _context(self) -> Context:
         bench = self._bench
         truth = {(row["task_id"], row["completion_sha256"]): row["reward"] for row in bench.pool}
-        known = {"truth": truth, "scores": bench.scores, "scorers": bench.scorers}
+        known = {"truth": truth, "scores": bench.scores, "scorers": bench.scorers, "scoring_s": bench.scoring_s}
         return Context(self._executor, bench.config, bench.n_tests, bench.orders, **known)
 
 

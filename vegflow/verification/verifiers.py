@@ -42,6 +42,8 @@ class Context:
     """Rewards, for the ranker `oracle` alone."""
     scores: Mapping[str, Mapping[Key, float]] = field(default_factory=dict)
     """Stored scores by reward model, where there is no scorer."""
+    scoring_s: Mapping[Key, float] = field(default_factory=dict)
+    """What giving a candidate its stored score took, seconds."""
     scorers: Mapping[str, Scorer] = field(default_factory=dict)
     seen: dict[Key, Checks] = field(default_factory=dict)
     """What the stages so far have found out."""
@@ -100,6 +102,9 @@ def _orm(context: Context, stage: Stage, entries: Sequence[Entry]) -> list[float
     if stage.name not in context.scores:
         raise ConfigError(f"stage {stage.name}: there is neither a reward model nor scores of that name")
     found = context.scores[stage.name]
+    for entry in entries:
+        key = entry.task_id, entry.sha256
+        context.executor.ledger.charge(key, context.scoring_s.get(key, 0.0))
     return [found.get((entry.task_id, entry.sha256), -math.inf) for entry in entries]
 
 

@@ -12,7 +12,7 @@ from vegflow.statistics.bootstrap import Resampling
 from vegflow.statistics.staged import verification
 from vegflow.statistics.staged_paper import load_staged_paper
 from vegflow.statistics.staged_tables import frontier_tables
-from vegflow.verification.inputs import read_scores
+from vegflow.verification.inputs import StoredScores, read_scores
 
 SCHEMAS = {"pool": POOL, "checks": CHECKS, "runs": RUNS, "stage_costs": STAGE_COSTS}
 
@@ -24,8 +24,9 @@ def main(args: Namespace) -> None:
     for name, own in config.verification.items():
         rows = {kind: read_rows(files[kind][name], s) if name in files[kind] else [] for kind, s in SCHEMAS.items()}
         scored = args.options["scores"][name]
-        scores = {"orm": read_scores(scored, own.orm)} if scored else {}
-        work.append(verification(name, own, scores=scores, **rows))
+        found = read_scores(scored, own.orm) if scored else StoredScores({}, {})
+        scores = {"orm": found.score} if scored else {}
+        work.append(verification(name, own, scores=scores, scoring_s=found.seconds, **rows))
     how = Resampling(config.bootstrap, config.confidence, config.seed)
     tables = frontier_tables(work, load_staged_paper(args.paper), how)
     hardware = sorted({read_provenance(path).get("hardware", "") for path in args.runs} - {""})

@@ -12,7 +12,7 @@ from vegflow.evaluation.timing_lock import PIPELINES, timing_lock
 from vegflow.stage import progress, run
 from vegflow.tasks.functions import load_functions
 from vegflow.tasks.load import load_revisions
-from vegflow.verification.inputs import read_scores
+from vegflow.verification.inputs import StoredScores, read_scores
 from vegflow.verification.run import run_pipelines
 
 SCHEMAS = {"runs": RUNS, "stage_runs": STAGE_RUNS, "stage_costs": STAGE_COSTS}
@@ -22,14 +22,16 @@ def main(args: Namespace) -> None:
     config = VerificationConfig(**args.options["verification"])
     kernels = config.domain == "kernels"
     protocol = EvaluationConfig(**args.options["evaluation"]) if kernels else None
+    found = read_scores(args.scores, config.orm) if args.scores else StoredScores({}, {})
     with timing_lock(PIPELINES):
         measured = run_pipelines(
             read_rows(args.pool, POOL),
             read_rows(args.checks, CHECKS),
-            {"orm": read_scores(args.scores, config.orm)} if args.scores else {},
+            {"orm": found.score} if args.scores else {},
             load_revisions(args.options["tasks"]) if kernels else load_functions(args.options["source"]),
             config,
             protocol,
+            scoring_s=found.seconds,
             progress=lambda done, of, what: progress(f"{done}/{of} {what}"),
         )
     hardware = device_identity(protocol.device) if protocol else interpreter_identity()
