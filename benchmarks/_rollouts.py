@@ -43,13 +43,13 @@ def adapted(model: Any) -> Any:
     return get_peft_model(model, lora)
 
 
-def rollouts(prompt: int, completion: int) -> list[dict[str, Any]]:
+def rollouts(prompt: int, completion: int, group: int = GROUP) -> list[dict[str, Any]]:
     """Rows as an update and a rescoring read them; no two completions are equal."""
     draws = np.random.RandomState(0)
     rows = []
     for task in range(PROMPTS):
         prompt_ids = draws.randint(2, VOCABULARY, size=prompt).tolist()
-        for index in range(GROUP):
+        for index in range(group):
             rows.append(
                 {
                     "rollout_id": f"r:L1/{task}:{index}",

@@ -1,7 +1,8 @@
 """One contender of the benchmark of sampling, in a process of its own: `python -m benchmarks._sampling JSON`.
 
-Prints one JSON line: tokens drawn, wall and CPU seconds of a second drawing (the first warms up), peak memory. Imports what a
-contender needs and nothing else, since vLLM may live in an environment of its own.
+Prints one JSON line: tokens drawn, wall and CPU seconds of a second drawing (the first warms up), peak memory, and for ours
+the largest difference between a recorded log-probability and the rescored one. Imports what a contender needs and nothing
+else, since vLLM may live in an environment of its own.
 """
 
 import json
@@ -20,7 +21,7 @@ def prompts(job: dict[str, Any], vocabulary: int) -> list[list[int]]:
 
 
 def ours(job: dict[str, Any]) -> Any:
-    """A function that draws with the engine `transformers` of vegflow and returns the number of tokens."""
+    """A function that draws with the engine `transformers` of vegflow and counts tokens, and one that checks what was recorded."""
     import torch
 
     from vegflow.config.sampling import SamplingConfig
@@ -35,7 +36,22 @@ def ours(job: dict[str, Any]) -> Any:
         engine.stop = frozenset()
     asked = prompts(job, engine.base.config.vocab_size)
     requests = [Request(tuple(p), tuple((n, i) for i in range(job["k"]))) for n, p in enumerate(asked)]
-    return lambda: sum(len(c.token_ids) for _, found in engine.draw(requests, sampling) for c in found)
+    drawn: dict[int, Any] = {}
+
+    def draw() -> int:
+        drawn.update(engine.draw(requests, sampling))
+        return sum(len(c.token_ids) for found in drawn.values() for c in found)
+
+    def difference() -> float:
+        pairs = (
+            (recorded, rescored)
+            for number, found in drawn.items()
+            for c, scores in zip(found, engine.score(asked[number], [c.token_ids for c in found]), strict=True)
+            for recorded, rescored in zip(c.logprobs, scores, strict=True)
+        )
+        return max(abs(recorded - rescored) for recorded, rescored in pairs)
+
+    return draw, difference
 
 
 def generate(job: dict[str, Any]) -> Any:
@@ -61,12 +77,11 @@ def generate(job: dict[str, Any]) -> Any:
             mask = torch.ones_like(ids)
             found = model.generate(input_ids=ids, attention_mask=mask, num_return_sequences=job["k"], **settings)
             drawn = found[:, len(prompt) :]
-            ended = (drawn == stop).int().argmax(1)
-            lengths = torch.where((drawn == stop).any(1), ended + 1, drawn.shape[1]) if stop is not None else None
-            total += drawn.numel() if lengths is None else int(lengths.sum())
+            stopped = torch.zeros_like(drawn) if stop is None else (drawn == stop).int()
+            total += int(torch.where(stopped.any(1), stopped.argmax(1) + 1, drawn.shape[1]).sum())
         return total
 
-    return draw
+    return draw, None
 
 
 def vllm(job: dict[str, Any]) -> Any:
@@ -103,7 +118,7 @@ def vllm(job: dict[str, Any]) -> Any:
         found = model.generate(asked, sampling, use_tqdm=False, **adapter)
         return sum(len(drawn.token_ids) for request in found for drawn in request.outputs)
 
-    return draw
+    return draw, None
 
 
 CONTENDERS = {"ours": ours, "generate": generate, "vllm": vllm}
@@ -112,13 +127,14 @@ CONTENDERS = {"ours": ours, "generate": generate, "vllm": vllm}
 def main() -> None:
     """Run the job on the command line."""
     job = json.loads(sys.argv[1])
-    draw = CONTENDERS[job["contender"]](job)
-    draw() if job["warm"] else None
+    draw, difference = CONTENDERS[job["contender"]](job)
+    draw()
     wall, cpu = time.monotonic(), time.process_time()
     tokens = draw()
     spent = {"wall": time.monotonic() - wall, "cpu": time.process_time() - cpu}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-    print(json.dumps({"tokens": tokens, "peak_mb": peak, **spent}))
+    found = {"difference": difference()} if difference else {}
+    print(json.dumps({"tokens": tokens, "peak_mb": peak, **spent, **found}))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Outcome reward models: what scoring costs beside a padded loop, and how well held-out tasks are ranked beside controls.
 
 Without settings, the kernels of the default study (run it first): trained on the evaluated rollouts of `rlvr`, for each label
-and each way to read the trunk. Python functions instead, with another trunk:
+and each way to read the trunk; with `VEGFLOW_ORM_ADAPTER=lora` once, with an adapter on it. Python functions instead:
 `VEGFLOW_ORM_POOL` a pool of staged verification (Parquet), `VEGFLOW_ORM_TASKS` its tasks (`own`, `humaneval` or a file),
 `VEGFLOW_ORM_MODEL` a folder in Hugging Face's layout, `VEGFLOW_ORM_DTYPE` (bfloat16), `VEGFLOW_ORM_EVERY` every n-th task.
 `VEGFLOW_ORM_SCORES` a file that the held-out scores of the last configuration are written to, as a pipeline's `orm` reads them.
@@ -34,6 +34,15 @@ from vegflow.tasks.functions import load_functions
 
 RESULTS = Path("results")
 WAYS = tuple({"pooling": pooling, "label": label} for label in ("correct", "fast_1") for pooling in ("last", "mean"))
+TUNED = {
+    "pooling": "last",
+    "label": "correct",
+    "adapter": "lora",
+    "learning_rate": 1e-3,
+    "epochs": 4,
+    "batch_pairs": 16,
+}
+TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 REPEATS = 3
 MICRO_BATCH = 32
 KS = (1, 2, 4, 8)
@@ -48,7 +57,7 @@ def run() -> dict[str, Any]:
         f"\n{'held out':34}{'AUROC':>7}{'interval':>16}{'pairs':>7}{'ECE':>7}{f'best of {KS[-1]}':>10}{'gain, interval':>24}"
     )
     for title, examples, judged, trunk, settings in data():
-        trained = train(trunk, examples, settings, "orm")
+        trained = train(trunk, examples, settings, "orm", TARGETS)
         how, scores = Measuring("orm", HELD_OUT, settings.label, "none", KS, 10), frame(trained.held_out, SCORES)
         candidates = pool_candidates(judged, scores) if "program" in judged.columns else judged
         rows = rankings(candidates, scores, frame(trained.training, REWARD_TRAINING), how)
@@ -72,7 +81,7 @@ def data() -> Iterator[tuple[str, Examples, pl.DataFrame, Any, RewardTraining]]:
     drawn = [row for path in cells for row in read_rows(path, ROLLOUTS)]
     judged = [row for path in cells for row in read_rows(str(path).replace("/rollouts/", "/evaluations/"), EVALUATIONS)]
     trunk = load_policy({"location": str(RESULTS / "models" / "tiny"), "revision": None, "dtype": "float32"}, None)
-    for way in WAYS:
+    for way in (TUNED,) if os.environ.get("VEGFLOW_ORM_ADAPTER") == "lora" else WAYS:
         candidates = candidates_of(frame(drawn, ROLLOUTS), frame(judged, EVALUATIONS), way["label"])
         examples = make_examples(drawn, judged, way["label"])
         yield f"{way['label']}, {way['pooling']}", examples, candidates, trunk, RewardTraining(**way)

@@ -4,6 +4,7 @@ vegflow evaluate FILE          judge a candidate, or a folder or table of them (
 vegflow check [STUDY.yaml]     validate a study and say what it will take
 vegflow why [STUDY.yaml]       what `snakemake` would run now, and the cause of each chain
 vegflow analyse DIR            every table, figure and the report of rollouts and evaluations that lie in a folder
+vegflow verify DIR             the frontier of pipelines of verifiers, replayed from a stored pool and outcome matrix
 """
 
 import argparse
@@ -40,6 +41,12 @@ seed, index, policy_id, logprob_tempered, completion; candidate_sha256, status, 
 policies (nll) and update records are read where they lie beside them. A study's own folder results/STUDY is such a folder."""
 
 
+VERIFY = """\
+Nothing is run: what each check said of each candidate is stored, and a pipeline is a replay of it. FILE.yaml may say
+  mine: [syntax, {tests: 3}, {majority: top 2}, {full: first}]
+docs/verification.md has every stage. Costs are those of runs.parquet and stage_costs.parquet where they lie beside."""
+
+
 def main() -> None:
     """Run the command line; a VegflowError ends it with its message and status 1 (2 for `evaluate`)."""
     args = parser().parse_args()
@@ -50,6 +57,8 @@ def main() -> None:
     try:
         if args.command == "analyse":
             print(analyse(args))
+        elif args.command == "verify":
+            print(verify(args))
         else:
             print(check(args.study) if args.command == "check" else why(args.study))
     except VegflowError as error:
@@ -65,7 +74,27 @@ def parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text)
         command.add_argument("study", nargs="?", default="config.yaml", help="the study's file (default: config.yaml)")
     _add_analyse(commands.add_parser("analyse", help="analyse stored tables", epilog=ANALYSE, **RAW))
+    _add_verify(commands.add_parser("verify", help="replay pipelines of verifiers", epilog=VERIFY, **RAW))
     return top
+
+
+def _add_verify(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("folder", metavar="DIR", help="holds pool.parquet and checks.parquet, as results/STUDY/verification/NAME does")
+    add("--pipelines", metavar="FILE.yaml", help="name -> list of stages (default: seven common ones)")
+    add("--scores", metavar="FILE.parquet", help="scores that the stage orm ranks by")
+    add("--ks", metavar="K", type=int, nargs="+", default=[8, 64], help="samples of a task that enter (default: 8 64)")
+    add("--output", metavar="DIR", help="where the tables go (default: DIR/frontier)")
+
+
+def verify(args: argparse.Namespace) -> str:
+    """Replay pipelines on a folder; the frontier as text. Raises VegflowError for what does not fit."""
+    from vegflow.standalone.verify import frontier_text, verify_folder
+
+    if min(args.ks) < 1:
+        raise VegflowError(f"--ks {min(args.ks)}: write counts from 1 upwards")
+    tables = verify_folder(args.folder, args.output, pipelines=args.pipelines, scores=args.scores, ks=args.ks)
+    return frontier_text(tables)
 
 
 def _add_analyse(command: argparse.ArgumentParser) -> None:

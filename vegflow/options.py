@@ -17,7 +17,7 @@ from vegflow.plan import Study
 from vegflow.tasks.catalogue import builtin_tasks, task_operations
 
 REPORTED_VERSIONS = ("vegflow", "torch", "transformers", "peft", "snakemake")
-MODEL_OPTIONS = ("device_map", "stop_tokens", "memory_gb")
+MODEL_OPTIONS = ("device_map", "stop_tokens")
 """Keys of a model's file that jobs are told if they are set."""
 TRAJECTORY_FACTS = ("seeds", "steps", "group_size", "start", "objective", "learning_rate")
 

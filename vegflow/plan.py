@@ -416,6 +416,20 @@ class Study:
         return list(dict.fromkeys(file for name in self.config.verification for file in self.verification_scores(name)))
 
     @property
+    def memory_mb(self) -> int:
+        """Memory of a job that samples or scores, MB, for the scheduler: what the model's file says it takes, at least 2 GB."""
+        return max(2000, self.model_mb)
+
+    @property
+    def model_mb(self) -> int:
+        """What the model's file says that sampling takes, MB; 0 if it says nothing. A job makes sure of it before it begins."""
+        return int(1000 * (self.model.memory_gb or 0))
+
+    def measured_claims(self) -> list[str]:
+        """Claims tables of the studies that are kept as data; the report shows them beside the paper's numbers."""
+        return [os.path.relpath(path) for path in sorted(self.root.glob("resources/measured/*/tables/claims.parquet"))]
+
+    @property
     def prompt(self) -> str:
         """Name of the prompt template: the study's choice, or the model's own."""
         return self.model.prompt if self.config.sampling.prompt == "auto" else self.config.sampling.prompt

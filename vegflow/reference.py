@@ -16,10 +16,12 @@ from pydantic_core import PydanticUndefined
 
 from vegflow.artifacts.analysis import ANALYSIS_TABLES
 from vegflow.artifacts.evaluations import EVALUATIONS
+from vegflow.artifacts.frontier import FRONTIER_TABLES
 from vegflow.artifacts.policies import NLL, UPDATES
 from vegflow.artifacts.reward_model import REWARD_MODELS, REWARD_TRAINING, SCORES
 from vegflow.artifacts.rollouts import ROLLOUTS
 from vegflow.artifacts.selections import SELECTIONS
+from vegflow.artifacts.verification import CHECKS, POOL, RUNS, STAGE_COSTS, STAGE_RUNS
 from vegflow.config.model import ModelConfig
 from vegflow.config.study import StudyConfig
 
@@ -33,6 +35,12 @@ TABLES: dict[str, pa.Schema] = {
     "reward_training": REWARD_TRAINING,
     "scores": SCORES,
     "reward_models": REWARD_MODELS,
+    "pool": POOL,
+    "checks": CHECKS,
+    "runs": RUNS,
+    "stage_runs": STAGE_RUNS,
+    "stage_costs": STAGE_COSTS,
+    **FRONTIER_TABLES,
     **ANALYSIS_TABLES,
 }
 HEAD = """# Reference

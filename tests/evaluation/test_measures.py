@@ -20,7 +20,8 @@ from vegflow.evaluation.comparison import (
 )
 from vegflow.evaluation.device import device_identity, resolve_device
 from vegflow.evaluation.expectation import Target, plain_expectation
-from vegflow.evaluation.timing import idle, refuse_lies, timing_lock
+from vegflow.evaluation.timing import idle, refuse_lies
+from vegflow.evaluation.timing_lock import timing_lock
 from vegflow.evaluation.verdict import Fault, one_line
 from vegflow.evaluation.worker import Block
 

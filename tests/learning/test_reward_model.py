@@ -178,8 +178,15 @@ def test_nothing_to_learn_is_a_sentence():
 
 
 def test_training_that_is_not_finite_stops_with_a_sentence():
-    with pytest.raises(VegflowError, match=r"training with bradley_terry is not finite at step \d+ .*learning_rate"):
+    with pytest.raises(VegflowError, match=r"training with bradley_terry at step \d+ is not finite .*learning_rate"):
         fitted(tasks=4, **{**TUNED, "learning_rate": 1e30})
+
+
+def test_states_that_are_not_finite_stop_with_a_sentence():
+    model = trunk()
+    model.model.norm.weight[0] = math.nan
+    with pytest.raises(VegflowError, match="base model's states are not finite"):
+        train(model, make_examples(*planted(3), "correct"), settings(), "orm")
 
 
 def test_a_killed_save_leaves_nothing_half_written(frozen, tmp_path):

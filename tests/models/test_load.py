@@ -111,7 +111,12 @@ def test_memory_is_reckoned_from_the_files_and_the_type_they_are_loaded_as(folde
 
 
 def test_too_little_memory_is_one_sentence_before_loading(folder):
-    options = {"location": str(folder / "mine-0.5b"), "revision": None, "dtype": "float32", "memory_gb": 1e6}
+    options = {"location": str(folder / "mine-0.5b"), "revision": None, "dtype": "float32"}
     with pytest.raises(ConfigError, match=r"needs about 1e\+06 GB and .* GB are free on this machine; take a smaller"):
+        check_memory("mine", 1e6, "cpu")
+    with (folder / "mine-0.5b" / "more.bin").open("wb") as file:
+        file.truncate(10**13)  # a sparse file: ten terabytes that take no room
+    with pytest.raises(ConfigError, match=r"model mine-0.5b needs about 1e\+04 GB"):
         load_model(options)
+    (folder / "mine-0.5b" / "more.bin").unlink()
     check_memory("none at all", 0.0, "cpu")

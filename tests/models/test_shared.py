@@ -27,12 +27,12 @@ def drawn(model, requests=REQUESTS, **settings):
 
 
 def test_recorded_log_probabilities_are_those_of_a_plain_forward(model):
-    for number, completions in drawn(model).items():
+    for number, completions in drawn(model, temperature=0.7).items():
         for completion in completions:
             ids = torch.tensor([PROMPTS[number] + completion.token_ids])
             logits = model(input_ids=ids, use_cache=False).logits[0, len(PROMPTS[number]) - 1 : -1]
             target = torch.tensor(completion.token_ids)[:, None]
-            for scale, recorded in ((1.0, completion.logprobs), (1.0, completion.logprobs_tempered)):
+            for scale, recorded in ((1.0, completion.logprobs), (0.7, completion.logprobs_tempered)):
                 expected = (logits / scale).log_softmax(-1).gather(1, target)[:, 0]
                 torch.testing.assert_close(torch.tensor(recorded), expected, atol=1e-5, rtol=0)
 
@@ -47,7 +47,7 @@ def test_the_way_through_the_models_own_cache_draws_the_same(model, monkeypatch)
         assert [c.finish_reason for c in ours[number]] == [c.finish_reason for c in theirs[number]]
 
 
-@pytest.mark.parametrize("batch_size", [1, 3, 5, 64])
+@pytest.mark.parametrize("batch_size", [1, 5, 64])
 def test_what_is_drawn_beside_changes_nothing(model, batch_size):
     expected = drawn(model, batch_size=7)
     found = drawn(model, batch_size=batch_size)

@@ -22,6 +22,13 @@ def draw(model, n, stop, prompt=PROMPT, first=0, **settings):
     return drawn
 
 
+def test_the_engine_scores_what_it_drew_with_what_it_recorded(tiny_llama):
+    drawn = draw(tiny_llama, 40, {0, 3, 50}, temperature=1.5, max_tokens=9)
+    scores = TransformersEngine(tiny_llama, None, frozenset()).score(PROMPT, [c.token_ids for c in drawn])
+    for completion, logprobs in zip(drawn, scores, strict=True):
+        np.testing.assert_allclose(completion.logprobs, logprobs, atol=1e-5)
+
+
 @pytest.mark.parametrize(("temperature", "tolerance"), [(1.0, 1e-5), (0.25, 1e-4)])
 def test_rescoring_gives_the_log_probabilities_recorded_while_sampling(tiny_llama, temperature, tolerance):
     drawn = draw(tiny_llama, 24, {0, 3, 50}, temperature=temperature, max_tokens=12)

@@ -1,6 +1,8 @@
 """The engine `server`, against a real server of vLLM's with a small model; one start for all tests that need it."""
 
+import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -75,10 +77,11 @@ def url(folder, tmp_path_factory) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}/v1"
     finally:
         server.terminate()
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             server.wait(30)
-        except subprocess.TimeoutExpired:
-            os.killpg(server.pid, 9)
+        with contextlib.suppress(ProcessLookupError):  # whoever of its processes is left
+            os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
 
 
 def _wait(server: subprocess.Popen, port: int, log: Path) -> None:
@@ -168,6 +171,12 @@ def test_a_server_with_another_model_is_a_sentence(folder, url):
         ConfigError, match=rf"has {NAME} and not other; start it with that model, or say .*server.model"
     ):
         load(options(folder, model="other"), config(url), "cpu")
+
+
+@needs_vllm
+def test_an_address_without_its_end_is_a_sentence(folder, url):
+    with pytest.raises(ConfigError, match=r"no OpenAI-compatible server; sampling\.url ends in /v1"):
+        load(options(folder), config(url.removesuffix("/v1")), "cpu")
 
 
 @needs_vllm

@@ -11,7 +11,9 @@ from tests.verification.small_functions import CLOSE, CONFIG, DOUBLE, LOOP, TASK
 from vegflow.evaluation.function_child import decode, encode
 from vegflow.tasks.asserts import split_tests
 from vegflow.tasks.functions import FunctionTask, load_functions
-from vegflow.verification.functions import FunctionExecutor, answer_digest, plain_rule
+from vegflow.verification.conditions import plain_rule
+from vegflow.verification.executor import answer_digest
+from vegflow.verification.functions import FunctionExecutor
 
 ALL = {name: f"test/{name}" for name in range(4)}
 
@@ -139,14 +141,22 @@ def test_a_referee_that_cannot_start_is_our_fault(sandbox):
         sandbox.examine(whole(broken, "def broken(x):\n    return 1\n"), [0], early=False)
 
 
+def test_test_code_that_an_answer_makes_endless_is_given_up(sandbox):
+    powers = task(
+        "powers", "assert 3 ** powers(1) > 0\nwhile powers(2) != 4:\n    assert True\nassert abs(powers(3)) == 9"
+    )
+    sandbox.tasks = {**TASKS, powers.id: powers}
+    found = examined(sandbox, entry(powers, "    return {1: 10**9, 2: 5, 3: 9}[values[0]]\n"), 3)
+    assert found == {"import": "pass", "test/0": "fail", "test/1": "timeout", "test/2": "pass"}
+
+
 def test_cpu_time_is_of_all_processes_and_booked_to_the_candidate(sandbox):
     from vegflow.verification.ledger import Ledger
 
     sandbox.ledger = Ledger(sandbox.cpu_s)
     busy = entry(DOUBLE, "    for _ in range(10**6):\n        pass\n    return values[0] * 2\n")
     idle = entry(DOUBLE, "    return values[0] * 2\n")
-    sandbox.full(busy, [0, 1, 2])
-    sandbox.full(idle, [0, 1, 2])
+    sandbox.full([busy, idle], [[0, 1, 2]] * 2)
     cost = {sha: seconds for (_, sha), seconds in sandbox.ledger.cpu_s.items() if sha}
     assert cost[busy.sha256] > 2 * cost[idle.sha256] > 0
 

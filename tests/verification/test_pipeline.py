@@ -15,6 +15,7 @@ from vegflow.verification.functions import FunctionExecutor
 from vegflow.verification.pipeline import picks, run_pipeline
 from vegflow.verification.replay import replay, steps, task_pools
 from vegflow.verification.stored import test_orders
+from vegflow.verification.team import Team
 from vegflow.verification.verifiers import FILTERS, RANKERS, Context
 
 test_orders.__test__ = False
@@ -159,3 +160,18 @@ def test_a_replay_of_stored_outcomes_decides_as_running_does(executor, name, ord
         pick = found.picks[0]
         assert (pool.names[pick] if pick >= 0 else None) == (really[task_id].sha256 if really[task_id] else None)
     assert replayed.tolist() == [[stage.n_in, stage.n_kept] for stage in course.runs]
+
+
+def test_a_team_decides_as_one_does(executor):
+    team = Team(lambda: FunctionExecutor(TASKS, CONFIG), 2)
+    try:
+        for name in ("full", "one", "capped", "first two", "agree"):
+            stages = CONFIG.pipelines.get(name, ["full"])
+            (_, alone), (_, together) = run(executor, stages), run(team, stages)
+            assert together.alive == alone.alive
+            assert [(stage.n_in, stage.n_kept, stage.n_run) for stage in together.runs] == [
+                (stage.n_in, stage.n_kept, stage.n_run) for stage in alone.runs
+            ]
+            assert all(stage.cpu_s > 0 for stage in together.runs)
+    finally:
+        team.close()

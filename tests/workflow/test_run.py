@@ -161,6 +161,15 @@ def test_a_reward_model_scores_every_completion_of_tasks_it_has_not_seen(runner)
     assert set(rankings["kind"]) >= {"control", "reward model"}
 
 
+def test_functions_are_ranked_by_a_model_that_learnt_from_the_others(runner):
+    folder = runner.folder / "results/pico/reward_models/functions_orm"
+    scores = read_frame([folder / "held-out.parquet"], SCORES).filter(scorer="functions_orm.bradley_terry")
+    assert scores.height == 3 * 3
+    assert scores["fold"].null_count() == 0
+    (row,) = read_frame([folder / "ranking/held-out.parquet"], REWARD_MODELS).filter(scorer="majority").to_dicts()
+    assert (row["n_tasks"], row["n_rollouts"], row["best_of_k"][-1]) == (3, 12, 1.0)
+
+
 def test_equal_candidates_have_one_verdict(runner):
     evaluations = runner.frame("evaluations", EVALUATIONS).filter(pl.col("candidate_sha256").is_not_null())
     verdicts = evaluations.group_by("task_id", "candidate_sha256").agg(pl.col("speedup").n_unique())

@@ -74,7 +74,7 @@ REWARD_MODELS = pa.schema(
         column(
             "scorer",
             pa.string(),
-            "what ranks: REWARD_MODEL.LOSS (.shuffled); or a control: random, shortest, surprisal (least likely first), confidence (likeliest first), majority (most frequent text first), oracle",
+            "what ranks: REWARD_MODEL.LOSS (.shuffled); or a control: random, shortest, longest, surprisal (least likely first), confidence (likeliest first), majority (most frequent text first), oracle",
         ),
         column(
             "kind",

@@ -8,7 +8,7 @@ from pydantic import Field
 from vegflow.config.block import Block
 from vegflow.config.verification import VerificationConfig
 
-COLLECTED = ("domain", "rollouts", "tasks", "workers", "test_s", "memory_mb", "seed")
+COLLECTED = ("domain", "rollouts", "tasks", "samples", "workers", "test_s", "memory_mb", "seed")
 """Settings of an entry that its pool and outcome matrix depend on; another pipeline is none of them."""
 NOT_RUN = ("ks",)
 """Settings that running pipelines does not depend on."""

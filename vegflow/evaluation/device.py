@@ -1,12 +1,11 @@
 """The device candidates run on: which one `auto` means, and what identifies it.
 
-Knows torch and /proc/cpuinfo; how a device is timed is in the worker.
+Knows torch, which it loads where it is asked for, and /proc/cpuinfo; how a device is timed is in the worker.
 """
 
+import platform
 from functools import cache
 from pathlib import Path
-
-import torch
 
 
 def resolve_device(device: str) -> str:
@@ -15,16 +14,25 @@ def resolve_device(device: str) -> str:
         raise ValueError(f"device '{device}': one of auto, cpu, cuda")
     if device != "auto":
         return device
+    import torch
+
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 @cache
 def device_identity(device: str = "auto") -> str:
     """Model, torch version and threads, in one line: verdicts are comparable between equal identities only."""
+    import torch
+
     if resolve_device(device) == "cuda":
         name = torch.cuda.get_device_name() if torch.cuda.is_available() else "CUDA device"
         return f"{name}; torch {torch.__version__}; CUDA {torch.version.cuda}"
     return f"{_cpu_model()}; torch {torch.__version__}; 1 thread"
+
+
+def interpreter_identity() -> str:
+    """What runs Python functions, in one line; loads no torch."""
+    return f"{_cpu_model()}; Python {platform.python_version()}"
 
 
 def _cpu_model() -> str:

@@ -51,14 +51,17 @@ class Process:
         self._send({"kind": kind, **request}, fds)
         return self._answer()
 
-    def tell(self, **message: Any) -> dict[str, Any]:
-        """Answer a question of its own, and wait for what it says next."""
+    def tell(self, cpu_s: float, **message: Any) -> dict[str, Any]:
+        """Answer a question of its own and wait, as `ask_within` does, for what it says next."""
         self._send(message)
-        return self._answer()
+        return self._within(cpu_s)
 
     def ask_within(self, cpu_s: float, kind: str, **request: Any) -> dict[str, Any]:
         """As `ask`, but it may take so many CPU seconds; Fault `timeout` if it takes more, or ten times that by the wall."""
         self._send({"kind": kind, **request})
+        return self._within(cpu_s)
+
+    def _within(self, cpu_s: float) -> dict[str, Any]:
         if not self.await_answer(cpu_s, 10 * cpu_s + 1.0):
             raise Fault("timeout", f"more than {cpu_s:g} s of CPU time")
         return self._answer()

@@ -5,15 +5,12 @@ measured outside the candidate's process, which runs only while that clock runs.
 """
 
 import contextlib
-import fcntl
 import math
 import os
 import random
 import statistics
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import NormalDist
 
 import torch
@@ -23,6 +20,7 @@ from vegflow.evaluation.arena import Description, same_bytes
 from vegflow.evaluation.intervals import centre, interval
 from vegflow.evaluation.memory import Places
 from vegflow.evaluation.reference import WARM_SLOT, Reference
+from vegflow.evaluation.timing_lock import timing_lock
 from vegflow.evaluation.verdict import Fault
 from vegflow.evaluation.worker import Block, Worker
 
@@ -97,18 +95,6 @@ class Timing:
 
 Check = Callable[[list[torch.Tensor], list[torch.Tensor]], None]
 """Takes the reference's and the candidate's outputs for the same inputs; raises Fault if they differ."""
-
-
-@contextlib.contextmanager
-def timing_lock(device: str) -> Iterator[None]:
-    """Hold the machine's lock on timings on `device`; every vegflow process of this user waits for it."""
-    path = Path(tempfile.gettempdir()) / f"vegflow-{os.getuid()}-timing-{device}.lock"
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
 
 
 @contextlib.contextmanager

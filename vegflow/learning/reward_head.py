@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from vegflow.config.reward_model import LossName
-from vegflow.errors import VegflowError
 from vegflow.learning.reward_examples import Lesson
 from vegflow.learning.reward_losses import REWARD_LOSSES
 
@@ -49,14 +48,9 @@ class Fit:
 def fit_head(states_ND: Tensor, lesson: Lesson, loss: LossName, l2: float) -> tuple[Head, Fit]:
     """The head that minimises mean(terms) + l2 / 2 |w|^2, w acting on states scaled to unit variance; by L-BFGS.
 
-    Bradley-Terry says nothing about the bias; it is then such that the mean score of the lesson is 0. Raises VegflowError
-    if a state is not finite.
+    Bradley-Terry says nothing about the bias; it is then such that the mean score of the lesson is 0.
     """
     own_MD = states_ND[torch.as_tensor(lesson.numbers_M)].double()
-    if not own_MD.isfinite().all():
-        raise VegflowError(
-            "the trunk's states are not finite, so no head can be fitted; load the model as float32 or bfloat16"
-        )
     mean_D, spread_D = own_MD.mean(0), own_MD.std(0, correction=0)
     spread_D = torch.where(spread_D > CONSTANT * own_MD.abs().max().clamp_min(1e-300), spread_D, torch.inf)
     scaled_MD = (own_MD - mean_D) / spread_D

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vegflow.config.reward_model import RewardTraining
+from vegflow.errors import VegflowError
 from vegflow.learning.calibration import Platt
 from vegflow.learning.reward_examples import Completion, Row, distinct
 from vegflow.learning.reward_model import Member, RewardModel
@@ -38,13 +39,21 @@ class Reading:
 
 @torch.no_grad()
 def read(trunk: nn.Module, completions: Sequence[Completion], config: RewardTraining) -> Reading:
-    """One forward pass over each prompt with its completions, for states and log-probabilities together."""
+    """One forward pass over each prompt with its completions, for states and log-probabilities together.
+
+    Raises VegflowError if a state is not finite.
+    """
     states, nll, seconds = [], [], []
     for prompt, group in groupby(completions, key=lambda completion: completion.prompt_ids):
         began = time.perf_counter()
         tokens = [completion.token_ids for completion in group]
         found = score(trunk, prompt, tokens, token_budget=config.token_budget, states=config.pooling)
         states.append(torch.stack(found.states).cpu())
+        if not states[-1].isfinite().all():
+            raise VegflowError(
+                "the base model's states are not finite, so nothing can be read off them; does it need dtype bfloat16 or "
+                "float32 (in the model's file)?"
+            )
         nll += [-float(logprobs.double().sum()) for logprobs in found.logprobs]
         seconds += [(time.perf_counter() - began) / len(tokens)] * len(tokens)
     return Reading(torch.cat(states), nll, seconds)

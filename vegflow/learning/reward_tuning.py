@@ -70,11 +70,7 @@ class Tuner:
                 group["lr"] = self.config.learning_rate * schedule(number, len(steps))
             terms = self._backward(completions, [lessons[task] for task in tasks], loss, head)
             norm = float(nn.utils.clip_grad_norm_(parameters, MOST_NORM))
-            if not math.isfinite(norm) or not terms.isfinite().all():
-                raise VegflowError(
-                    f"training with {loss} is not finite at step {number + 1} (loss {float(terms.mean())}, gradient norm "
-                    f"{norm}); nothing is written; try a smaller learning_rate"
-                )
+            _check(terms, norm, f"training with {loss} at step {number + 1}")
             optimizer.step()
             optimizer.zero_grad()
         head = Head(head.weight_D.detach().cpu().double(), head.bias.detach().cpu().double())
@@ -82,6 +78,7 @@ class Tuner:
             REWARD_LOSSES[loss](self.scores([completions[number] for number in lesson.numbers_M], head), lesson)
             for lesson in lessons.values()
         ]
+        _check(torch.cat(terms), 0.0, f"training with {loss} after its last step")
         return head, Fit.of(torch.cat(terms), len(steps))
 
     @torch.no_grad()
@@ -121,6 +118,15 @@ class Tuner:
         tokens = [completion.token_ids for completion in completions]
         prompt, config = completions[0].prompt_ids, self.config
         return completion_states(self.policy, prompt, tokens, config.pooling, config.token_budget)
+
+
+def _check(terms: Tensor, norm: float, when: str) -> None:
+    """Raise VegflowError unless the loss and the gradient's norm are finite."""
+    if not math.isfinite(norm) or not terms.isfinite().all():
+        raise VegflowError(
+            f"{when} is not finite (loss {float(terms.mean())}, gradient norm {norm}); nothing is written; "
+            "try a smaller learning_rate"
+        )
 
 
 def schedule(step: int, steps: int) -> float:

@@ -39,8 +39,8 @@ def load_model(options: Mapping[str, Any], device: str = "cpu") -> nn.Module:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     spread, where, local = options.get("device_map"), arguments(options), local_path(options)
-    wanted = options.get("memory_gb") or (expected_gb(local, options["dtype"]) if local else 0)
-    check_memory(options.get("name", options["location"]), wanted, device)
+    if local:
+        check_memory(options.get("name", local.name), expected_gb(local, options["dtype"]), device)
     try:
         family = AutoModelForCausalLM._model_mapping[type(AutoConfig.from_pretrained(**where))]
         model = AutoModelForCausalLM.from_pretrained(

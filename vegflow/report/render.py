@@ -21,6 +21,7 @@ from vegflow.config.block import Block
 from vegflow.config.errors import sentences
 from vegflow.config.report import ReportFacts
 from vegflow.errors import ConfigError
+from vegflow.report.measured import measured_views
 from vegflow.report.staged_views import headline, staged_views, verdicts
 from vegflow.report.study_tables import MARK_NOTE, differences, noisy_tasks, ran_where
 from vegflow.report.tables import views
@@ -144,12 +145,13 @@ def render(
     caveats: Sequence[Caveat] = (),
     staged: Mapping[str, pa.Table] | None = None,
     staged_figures: Mapping[str, dict[str, Any]] | None = None,
+    measured: Mapping[str, pa.Table] | None = None,
 ) -> str:
     """The report as HTML.
 
     `tables` are those of `ANALYSIS_TABLES`, `figures` Vega-Lite specifications by name; `staged`, those of
-    `FRONTIER_TABLES`, and `staged_figures` make the section on staged verification, which is left out without them. Same
-    input, same text.
+    `FRONTIER_TABLES`, and `staged_figures` make the section on staged verification, which is left out without them;
+    `measured` are the claims of studies that are kept as data, by name. Same input, same text.
     """
     frames = {name: pl.DataFrame(pl.from_arrow(table)) for name, table in tables.items()}
     claims = [_claim(row) for row in frames["claims"].to_dicts()]
@@ -171,7 +173,7 @@ def render(
         check=next((row for row in frames["self_check"].to_dicts() if row["task_id"] == "all"), None),
         figures=[_figure(name, spec) for name, spec in figures.items()],
         staged=_staged(staged, staged_figures or {}) if staged else None,
-        views=views(frames, facts),
+        views=[*views(frames, facts), *measured_views(measured or {})],
         pages=_pages(_tasks(frames["candidates"], frames["tasks"], noisy_tasks(frames))),
         caveats=[c for c in caveats if any(frames[t].height for t in c.needs if t in frames)],
         library=vl_convert.javascript_bundle(vl_version=VEGA_LITE).replace("</script", "<\\/script"),

@@ -50,6 +50,16 @@ def _choose(logits_NV: Tensor, uniform_N: Tensor, config: SamplingConfig) -> tup
     return token_N, logits_NV.gather(1, index)[:, 0] - normaliser_N, tempered_NV.gather(1, index)[:, 0]
 
 
+def log_probabilities(logits_NV: Tensor, token_N: Tensor) -> Tensor:
+    """Log-probability (N, nats) of given tokens at temperature 1, in float32 whatever the logits' type."""
+    rows = max(ROWS, BLOCK * BLOCK // logits_NV.shape[1])
+    parts = [
+        logits.gather(1, token[:, None])[:, 0].float() - logits.float().logsumexp(-1)
+        for logits, token in zip(logits_NV.split(rows), token_N.split(rows), strict=True)
+    ]
+    return torch.cat(parts)
+
+
 def keep_likely(probability_NV: Tensor, config: SamplingConfig) -> Tensor:
     """The probabilities with zeros for tokens that top-k, top-p or min-p leave out; each looks at the whole distribution.
 

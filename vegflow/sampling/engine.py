@@ -13,10 +13,11 @@ from torch import nn
 
 from vegflow.config.sampling import SamplingConfig
 from vegflow.models.load import load_model, load_tokenizer, stop_tokens, with_adapter
-from vegflow.models.packing import score
+from vegflow.models.packing import passes
 from vegflow.models.shared import knows
 from vegflow.randomness import stream
 from vegflow.sampling.cached import draw
+from vegflow.sampling.choice import log_probabilities
 from vegflow.sampling.protocol import Completion, Request
 from vegflow.sampling.refill import Refill
 from vegflow.sampling.stopping import Stopping
@@ -53,7 +54,12 @@ class TransformersEngine:
     @torch.inference_mode()
     def score(self, prompt_ids: Sequence[int], completions: Sequence[Sequence[int]]) -> list[list[float]]:
         """Log-probabilities at temperature 1; the prompt is read once for many completions."""
-        return [logp.tolist() for logp in score(self.model, prompt_ids, completions).logprobs]
+        found: dict[int, list[float]] = {}
+        for part in passes(self.model, prompt_ids, completions):
+            logp_U = log_probabilities(part.logits_UV, part.targets_U)
+            pieces = logp_U.index_select(0, part.place_R).split(part.lengths)
+            found |= {number: logp.tolist() for number, logp in zip(part.members, pieces, strict=True)}
+        return [found[number] for number in range(len(completions))]
 
     def close(self) -> None:
         """Let go of the model."""

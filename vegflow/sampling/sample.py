@@ -41,32 +41,30 @@ def sample(
     for number, completions in engine.draw(requests, config):
         prompt, task = list(requests[number].prompt_ids), tasks[number]
         rows[number] = [
-            _row(cell, task, index, prompt, completion, _text(tokenizer, completion, config), config.temperature)
+            row_of(tokenizer, cell, task.id, index, prompt, completion, config)
             for index, completion in zip(indices, completions, strict=True)
         ]
         progress(f"{len(rows)}/{len(tasks)} tasks, {sum(map(len, rows.values()))} rollouts")
     return [row for number in range(len(requests)) for row in rows[number]]
 
 
-def _text(tokenizer: Any, completion: Completion, config: SamplingConfig) -> str:
-    return cut(tokenizer.decode(list(completion.token_ids), skip_special_tokens=True), config.stop)
-
-
-def _row(
+def row_of(
+    tokenizer: Any,
     cell: Mapping[str, Any],
-    task: Task,
+    task_id: str,
     index: int,
     prompt: list[int],
     completion: Completion,
-    text: str,
-    temperature: float,
+    config: SamplingConfig,
 ) -> dict[str, Any]:
+    """A row of ROLLOUTS; its text ends before the first stop text."""
+    text = cut(tokenizer.decode(list(completion.token_ids), skip_special_tokens=True), config.stop)
     step = "" if cell["step"] is None else f"/step{cell['step']:03d}"
     return {
-        "rollout_id": f"{cell['source']}/seed{cell['seed']}{step}:{task.id}:{index}",
+        "rollout_id": f"{cell['source']}/seed{cell['seed']}{step}:{task_id}:{index}",
         "source": cell["source"],
         "step": cell["step"],
-        "task_id": task.id,
+        "task_id": task_id,
         "policy_id": cell["policy"],
         "seed": cell["seed"],
         "index": index,
@@ -77,7 +75,7 @@ def _row(
         "token_logprobs_tempered": list(completion.logprobs_tempered),
         "logprob": sum(completion.logprobs),
         "logprob_tempered": sum(completion.logprobs_tempered),
-        "temperature": temperature,
+        "temperature": config.temperature,
         "n_tokens": len(completion.token_ids),
         "n_prompt_tokens": len(prompt),
         "finish_reason": completion.finish_reason,

@@ -178,7 +178,12 @@ class ServerEngine:
 
 def served(client: Client) -> dict[str, dict[str, Any]]:
     """What the server offers, by name: models and adapters."""
-    answer = client.ask("/models")
+    try:
+        answer = client.ask("/models")
+    except RefusedError as error:
+        if error.status != 404:
+            raise
+        answer = None
     if not isinstance(answer, dict) or "data" not in answer:
         raise ConfigError(f"what answers at {client.url} is no OpenAI-compatible server; sampling.url ends in /v1")
     return {entry["id"]: entry for entry in answer["data"]}

@@ -15,7 +15,7 @@ from vegflow.config.engines import VllmConfig
 from vegflow.config.sampling import SamplingConfig
 from vegflow.errors import ConfigError, VegflowError
 from vegflow.models.load import load_tokenizer, stop_tokens
-from vegflow.models.load import place as place_of
+from vegflow.models.place import arguments
 from vegflow.sampling.outside import Adapter, check_lengths, cut_at_stop_text, read_adapter, seed_of
 from vegflow.sampling.protocol import Completion, Request
 from vegflow.sampling.stopping import Stopping
@@ -221,7 +221,7 @@ def load(options: Mapping[str, Any], sampling: SamplingConfig, device: str) -> V
         os.environ.setdefault(name, value)
     from vllm.platforms import current_platform
 
-    if "gguf_file" in place_of(options):
+    if "gguf_file" in arguments(options):
         raise ConfigError("vLLM does not read GGUF files by itself; give a folder in Hugging Face's layout")
     runs_on = "cpu" if current_platform.is_cpu() else "cuda"
     if runs_on != device.split(":")[0]:
@@ -248,7 +248,7 @@ def _start(options: Mapping[str, Any], settings: VllmConfig, batch_size: int, sh
     if shape:
         rank, targets = shape
         lora = {"enable_lora": True, "max_loras": 1, "max_lora_rank": rank, "lora_target_modules": list(targets)}
-    where = place_of(options)
+    where = arguments(options)
     return LLM(
         where["pretrained_model_name_or_path"],
         revision=where.get("revision"),

@@ -26,6 +26,7 @@ HOW = Resampling()
 CONTROLS: dict[str, Callable[[pl.DataFrame], pl.Series]] = {
     "random": lambda candidates: candidates["nll"] * 0,
     "shortest": lambda candidates: -candidates["n_tokens"],
+    "longest": lambda candidates: candidates["n_tokens"],
     "surprisal": lambda candidates: candidates["nll"],
     "confidence": lambda candidates: -candidates["nll"],
     "majority": lambda candidates: candidates["count"],

@@ -103,7 +103,7 @@ class Measured:
     seconds: np.ndarray
     """Composed seconds [T]."""
     fixed: float
-    """Composed seconds once."""
+    """Composed seconds of the stages once a run, what comes before the first of them left out."""
     full_runs: np.ndarray
     """Candidates on which the full suite is run [T]."""
 
@@ -129,7 +129,7 @@ def measure(work: Verification, stages: Stages, k: int, *, exact: bool = True) -
             all_exact &= closed
         else:
             worths[t] = np.where(played.picks[:, None] >= 0, own[played.picks], 0).mean(axis=0)
-    return Measured(worths, all_exact, out[:, 0], out[:, 1], _fixed(work, parts), out[:, 2])
+    return Measured(worths, all_exact, out[:, 0], out[:, 1], sum(part.fixed for part in parts), out[:, 2])
 
 
 def seconds_of(played: Replay, parts: Sequence[StageCost], t: int) -> float:
@@ -138,19 +138,17 @@ def seconds_of(played: Replay, parts: Sequence[StageCost], t: int) -> float:
     return sum(share * part.task[t] + row @ part.own[t] for share, row, part in zip(reached, run, parts, strict=True))
 
 
-def _fixed(work: Verification, parts: Sequence[StageCost]) -> float:
-    """Composed seconds once a run: what comes before the first stage, and each stage's own."""
-    return work.costs.start + sum(part.fixed for part in parts)
-
-
 def _full_runs(played: Replay, stages: Stages) -> float:
     return sum(played.run[s].sum(axis=1).mean() for s, stage in enumerate(stages) if stage.name == FULL)
 
 
 def composed_seconds(work: Verification, stages: Stages) -> float:
-    """Composed seconds of one pass over all candidates, ties in the order of the pool, as a run takes them."""
+    """Composed seconds of one pass over all candidates, ties in the order of the pool, as a run takes them.
+
+    What comes before the first stage is left out (`work.costs.start`).
+    """
     parts = [work.costs.of(stage) for stage in stages]
-    return _fixed(work, parts) + sum(
+    return sum(part.fixed for part in parts) + sum(
         seconds_of(replay(pool, steps(pool, stages, work.config, work.scorer), pool.counts[None]), parts, t)
         for t, pool in enumerate(work.pools)
     )
@@ -158,7 +156,7 @@ def composed_seconds(work: Verification, stages: Stages) -> float:
 
 @dataclass(frozen=True)
 class Timing:
-    """Repeats of really running a pipeline."""
+    """Repeats of really running a pipeline, what does not grow with the candidates left out."""
 
     factors: np.ndarray
     """Run / composed of each repeat [R]; a single 1 where it was not run."""
@@ -174,16 +172,14 @@ def timings(work: Verification) -> dict[str, Timing]:
         own = sorted((row for row in work.runs if row["pipeline"] == name), key=lambda row: row["repeat"])
         composed = composed_seconds(work, stages)
         if own and composed > 0:
-            factors = np.array([row["wall_s"] for row in own]) / composed
-            loading = np.nan_to_num(np.nanmedian([row["fixed_s"] for row in own]) if _any_known(own) else 0.0)
-            found[name] = Timing(factors, float(loading), "run")
+            fixed = np.array([row["fixed_s"] for row in own], dtype=float)
+            loading = 0.0 if np.isnan(fixed).any() else float(np.median(fixed))
+            growing = np.array([row["wall_s"] for row in own]) - np.nan_to_num(fixed)
+            found[name] = Timing(growing / composed, loading, "run")
         else:
-            found[name] = Timing(np.ones(1), work.costs.start, "stages" if work.costs.measured(stages) else "checks")
+            source = "stages" if work.costs.measured(stages) else "checks"
+            found[name] = Timing(np.ones(1), work.costs.start, source)
     return found
-
-
-def _any_known(rows: Sequence[Mapping[str, Any]]) -> bool:
-    return any(row["fixed_s"] is not None and not np.isnan(row["fixed_s"]) for row in rows)
 
 
 # ---- all pipelines -----------------------------------------------------------------------------------------------------
@@ -226,8 +222,8 @@ def points(work: Verification, k: int, whole: Mapping[str, Timing], how: Resampl
         factor, factors = np.median(timing.factors), np.ones(len(drawn))
         if len(timing.factors) == repeats:
             factors = np.median(timing.factors[chosen], axis=1)
-        total = _growing(factor, one.fixed, one.seconds.sum(), timing.loading)
-        totals = _growing(factors, one.fixed, drawn @ one.seconds, timing.loading)
+        total = factor * (one.fixed + one.seconds.sum())
+        totals = factors * (one.fixed + drawn @ one.seconds)
         seconds.append(total / n)
         speeds.append(_ratio(one.candidates.sum(), total))
         speeds_b.append(_ratio(drawn @ one.candidates, totals))
@@ -236,11 +232,6 @@ def points(work: Verification, k: int, whole: Mapping[str, Timing], how: Resampl
         tuple(pipelines), tuple(pipelines.values()), tuple(measured), tuple(whole[name] for name in pipelines),
         np.array(seconds), np.array(speeds), np.stack(values_b, axis=1), np.stack(speeds_b, axis=1),
     )  # fmt: skip
-
-
-def _growing(factor: Any, fixed: float, seconds: Any, loading: float) -> Any:
-    """Wall seconds without what loading a model takes."""
-    return np.maximum(factor * (fixed + seconds) - loading, 0.0)
 
 
 def _ratio(first: Any, second: Any) -> Any:

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from vegflow.artifacts.frontier import FRONTIER_TABLES
 from vegflow.artifacts.io import to_table
+from vegflow.config.verification import FULL
 from vegflow.statistics.bootstrap import Resampling
 from vegflow.statistics.staged import (
     Verification,
@@ -60,6 +61,16 @@ def _own_rows(work: Verification, how: Resampling) -> dict[str, list[dict]]:
     }
 
 
+def _times_full(work: Verification, name: str) -> dict[str, float | None]:
+    """Wall time of the full suite's run over that of this one, repeat by repeat: everything included, nothing composed."""
+    walls = {
+        which: {row["repeat"]: row["wall_s"] for row in work.runs if row["pipeline"] == which} for which in (FULL, name)
+    }
+    ratios = [walls[FULL][repeat] / wall for repeat, wall in walls[name].items() if repeat in walls[FULL]]
+    ends = (float(np.median(ratios)), min(ratios), max(ratios)) if ratios else (None, None, None)
+    return dict(zip(("times_full", "times_full_low", "times_full_high"), ends, strict=True))
+
+
 def composed_rows(work: Verification) -> list[dict]:
     """Rows of COMPOSED: what composition says of each pipeline against the odd repeats of really running it."""
     pipelines = work.config.parsed()
@@ -71,7 +82,7 @@ def composed_rows(work: Verification) -> list[dict]:
         wall = np.array([row["wall_s"] for row in own])
         composed = None
         if name in pipelines and work.costs.measured(pipelines[name]):
-            composed = float(composed_seconds(work, pipelines[name]))
+            composed = float(work.costs.start + composed_seconds(work, pipelines[name]))
         fixed = float(np.median([row["fixed_s"] for row in own]))
         rows.append(
             {
@@ -84,6 +95,7 @@ def composed_rows(work: Verification) -> list[dict]:
                 "run_high": float(wall.max()),
                 "composed_s": composed,
                 "ratio": None if composed is None else composed / float(np.median(wall)),
+                **_times_full(work, name),
                 "cpu_s": float(np.median([row["cpu_s"] for row in own])),
                 "fixed_s": None if np.isnan(fixed) else fixed,
                 "n_candidates": own[0]["n_candidates"],

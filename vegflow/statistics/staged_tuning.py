@@ -12,6 +12,7 @@ from vegflow.config.verification import FULL, Stage
 from vegflow.statistics.bootstrap import Resampling
 from vegflow.statistics.intervals import POSITIVE, SHARE, interval_of_means
 from vegflow.statistics.staged import Measured, Stages, Verification, measure, named
+from vegflow.statistics.staged_rankers import prefixes
 
 BUDGETS = (1 / 2, 1 / 4, 1 / 8, 1 / 11.64, 1 / 16)
 """Shares of the full suite's cost; one of them the paper's headline."""
@@ -23,16 +24,16 @@ FILTERS: tuple[Stages, ...] = (
     (Stage("syntax"), Stage("one_test")),
     (Stage("syntax"), Stage("tests", count=3)),
 )
-"""Chains of filters."""
+"""Chains of filters, beside those with which the configured pipelines begin."""
 RANKED_BY = ("majority", "agreement", "surprisal", "confidence", "length", "orm")
 TOPS = (1, 2, 4, 8)
 """Lengths of short lists."""
 
 
-def grammar(rankers: Sequence[str]) -> Iterator[Stages]:
+def grammar(rankers: Sequence[str], chains: Sequence[Stages] = FILTERS) -> Iterator[Stages]:
     """filter* -> [rank] -> [top M] -> [full | full: first], and rank -> top M -> filter* -> [full: first]."""
     full, first = (Stage(FULL),), (Stage(FULL, count=1),)
-    for filters in FILTERS:
+    for filters in chains:
         for end in ((), full, first):
             if filters or end:
                 yield (*filters, *end)
@@ -66,12 +67,12 @@ def try_all(work: Verification, k: int) -> Tried:
     Where stages were measured by running them, pipelines with one that was not are left out: the checks' own times lack
     the start of a process, and would make it look cheap.
     """
-    stages = list(dict.fromkeys(grammar(work.rankers)))
+    stages = list(dict.fromkeys(grammar(work.rankers, (*FILTERS, *prefixes(work)))))
     if work.costs.any_measured:
         stages = [one for one in stages if work.costs.measured(one)]
     measured: list[Measured] = [measure(work, one, k, exact=False) for one in stages]
     n = len(work.pools)
-    costs = np.stack([one.seconds + (one.fixed - work.costs.start) / n for one in measured])
+    costs = np.stack([one.seconds + one.fixed / n for one in measured])
     return Tried(stages, np.stack([one.values for one in measured]), costs, stages.index((Stage(FULL),)))
 
 

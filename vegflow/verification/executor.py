@@ -4,6 +4,8 @@ Knows what an execution says and what it is asked for; how it is done is in `fun
 it in `stored`.
 """
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -39,9 +41,20 @@ class Check:
     outcome: str
     """One of OUTCOMES."""
     error_kind: str = ""
-    answer_sha256: str | None = None
+    answer: str | Sequence[Any] | None = None
+    """What it answered: a digest, or the encoded answers that one can be made of; None if nothing."""
     wall_s: float = 0.0
     cpu_s: float = 0.0
+
+    @property
+    def answer_sha256(self) -> str | None:
+        """Digest of what it answered, made when it is asked for."""
+        return self.answer if self.answer is None or isinstance(self.answer, str) else answer_digest(self.answer)
+
+    def row(self) -> dict[str, Any]:
+        """The columns of CHECKS that are about the check."""
+        times = {"wall_s": self.wall_s, "cpu_s": self.cpu_s}
+        return {"outcome": self.outcome, "error_kind": self.error_kind, "answer_sha256": self.answer_sha256, **times}
 
 
 Checks = dict[str, Check]
@@ -78,8 +91,13 @@ class Executor(Protocol):
     ) -> list[Checks]:
         """`import` and some tests of each; up to the first time-out, and with `seconds` until those are used up."""
 
-    def full(self, entry: Entry, order: Sequence[int]) -> Full:
-        """The full suite of one candidate, up to its first failure."""
+    def full(self, entries: Sequence[Entry], orders: Sequence[Sequence[int]], stop: int | None = None) -> list[Full]:
+        """The full suite of one task's candidates, in turn, each up to its first failure, until `stop` of them pass."""
+
+    def full_all(
+        self, tasks: Sequence[tuple[Sequence[Entry], Sequence[Sequence[int]]]], stop: int | None = None
+    ) -> list[list[Full]]:
+        """The same for several tasks."""
 
     def settle(self) -> None:
         """A stage is over."""
@@ -92,3 +110,18 @@ class Executor(Protocol):
 
     def close(self) -> None:
         """End its processes."""
+
+
+def answer_digest(answers: Sequence[Any]) -> str:
+    """Digest of encoded answers; sets and dictionaries count whatever their order."""
+    return hashlib.sha256(json.dumps([_canonical(answer) for answer in answers]).encode()).hexdigest()
+
+
+def _canonical(data: Any) -> Any:
+    if not isinstance(data, list):
+        return data
+    tag, *items = data
+    if tag == "d":  # of pairs, which have no tag
+        return [tag, *sorted(([_canonical(key), _canonical(item)] for key, item in items), key=json.dumps)]
+    items = [_canonical(item) for item in items]
+    return [tag, *(sorted(items, key=json.dumps) if tag in ("s", "z") else items)]

@@ -4,12 +4,11 @@ Knows tests, limits and processes; a function's process gets calls only, never w
 does to the checking around it can make a wrong answer right.
 """
 
-import ast
 import contextlib
-import hashlib
-import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import groupby
 from typing import Any
 
 from vegflow.config.verification import VerificationConfig
@@ -18,12 +17,17 @@ from vegflow.evaluation.nursery import FUNCTIONS, Zygote
 from vegflow.evaluation.process import Process
 from vegflow.evaluation.verdict import Fault
 from vegflow.tasks.asserts import Test
-from vegflow.tasks.functions import FunctionTask, function_program
+from vegflow.tasks.functions import FunctionTask
+from vegflow.verification.conditions import holds, plain_rule
 from vegflow.verification.executor import Check, Checks, Entry, Full
 from vegflow.verification.ledger import Ledger, own_cpu_s
+from vegflow.verification.referee import OVERDUE, Referee
 from vegflow.verification.stored import TEST
 
-OVERDUE = "OverdueError"
+BATCH = 8
+"""Candidates in one message to a shared process."""
+EACH_S = 1e-4
+"""What each candidate of a batch is charged for the message, about, beside the time it says it took."""
 PATIENCE = 1.5
 """Times its limit that a function may take which shares a process, before the process is given up."""
 LIFE_S = 3600.0
@@ -39,28 +43,26 @@ class FunctionExecutor:
         self.tasks, self.config = tasks, config
         self.zygote = Zygote(FUNCTIONS)
         self._live: set[Process] = set()
-        self._dead_cpu_s = 0.0
-        self._referee: tuple[str, Process] | None = None
-        self._at: str | None = None
+        self._dead_cpu_s = self._zygote_cpu_s = 0.0
+        self._referee = Referee(self.spawn, self.end, config.test_s)
         self.ledger = Ledger(self.cpu_s)
 
     # ---- what stages ask for
 
     def parse(self, entries: Sequence[Entry]) -> list[Checks]:
         """The check `syntax`: every program compiled, and nothing of it run, in one process."""
-        found = []
-        with _Shared(self) as process:
+        found: list[Checks] = []
+        with _Shared(self) as shared:
             self.ledger.book()
-            for entry in entries:
-                check, wall_s = PASSED, time.perf_counter()
-                try:
-                    reply = process.ask(PATIENCE * self.config.test_s, "parse", program=entry.program or "")
-                    if "raised" in reply:
+            for batch in _batches(entries, BATCH):
+                requests = [{"program": entry.program or ""} for entry in batch]
+                replies = shared.ask_each(PATIENCE * self.config.test_s, "parse", requests)
+                for reply in replies:  # a parser can be made to run out of stack
+                    check = _faulty(reply) if isinstance(reply, Fault) else PASSED
+                    if not isinstance(reply, Fault) and "raised" in reply:
                         check = Check("error", str(reply["raised"]))
-                except Fault as fault:  # a parser can be made to run out of stack
-                    check = _faulty(fault)
-                found.append({"syntax": _timed(check, time.perf_counter() - wall_s)})
-                self.ledger.book(entry.task_id, entry.sha256)
+                    found.append({"syntax": _timed(check, _took(reply, self.config.test_s))})
+                self._book(batch, replies, self.config.test_s)
         return found
 
     def load(self, entries: Sequence[Entry]) -> list[Checks]:
@@ -75,35 +77,44 @@ class FunctionExecutor:
         A candidate could tamper with those after it, so that this is no verdict, only a filter.
         """
         found: list[Checks] = []
-        shared, task_id = _Shared(self), None
-        with shared:
-            for entry, own in zip(entries, numbers, strict=True):
-                if entry.task_id != task_id:
-                    task_id = entry.task_id
-                    shared.end()
-                    shared.process()
-                    self._judge_of(self.tasks[task_id])
-                    self.ledger.book(task_id)
-                found.append(self._probe(shared, entry, own, seconds))
-                self.ledger.book(entry.task_id, entry.sha256)
-            shared.end()
+        wanted = {(entry.task_id, entry.sha256): own for entry, own in zip(entries, numbers, strict=True)}
+        with _Shared(self) as shared:
+            for task_id, of_task in groupby(entries, key=lambda entry: entry.task_id):
+                task = self.tasks[task_id]
+                shared.end()
+                shared.process()
+                self._referee.prepare(task)
+                self.ledger.book(task_id)
+                # a test that is played needs its candidate to be the one that was loaded last
+                size = BATCH if all(test.calls for test in task.tests) else 1
+                for batch in _batches(list(of_task), size):
+                    own = [wanted[entry.task_id, entry.sha256] for entry in batch]
+                    found += self._probe(shared, task, batch, own, seconds)
         return found
 
-    def full(self, entry: Entry, order: Sequence[int]) -> Full:
-        """A candidate in a process of its own, test by test, up to the first that does not pass."""
-        if self._at != entry.task_id:
-            self._at = entry.task_id
-            self._judge_of(self.tasks[entry.task_id])
-            self.ledger.book(entry.task_id)
-        checks = self.examine(entry, order, early=True)
-        correct = len(checks) == len(order) + 1 and all(check.outcome == "pass" for check in checks.values())
-        self.ledger.book(entry.task_id, entry.sha256)
-        return Full(correct, float(correct), checks)
+    def full(self, entries: Sequence[Entry], orders: Sequence[Sequence[int]], stop: int | None = None) -> list[Full]:
+        """A task's candidates in turn, each in a process of its own, test by test, up to the first that does not pass."""
+        self._referee.prepare(self.tasks[entries[0].task_id])
+        self.ledger.book(entries[0].task_id)
+        found: list[Full] = []
+        for entry, order in zip(entries, orders, strict=True):
+            checks = self.examine(entry, order, early=True)
+            correct = len(checks) == len(order) + 1 and all(check.outcome == "pass" for check in checks.values())
+            found.append(Full(correct, float(correct), checks))
+            self.ledger.book(entry.task_id, entry.sha256)
+            if stop is not None and sum(said.correct for said in found) >= stop:
+                break
+        return found
+
+    def full_all(
+        self, tasks: Sequence[tuple[Sequence[Entry], Sequence[Sequence[int]]]], stop: int | None = None
+    ) -> list[list[Full]]:
+        """The same for several tasks."""
+        return [self.full(entries, orders, stop) for entries, orders in tasks]
 
     def settle(self) -> None:
         """A stage is over: what tasks needed is put away."""
-        self._at = None
-        self._dismiss()
+        self._referee.dismiss()
         self.ledger.book()
 
     def noop(self, entries: Sequence[Entry]) -> None:
@@ -173,31 +184,49 @@ class FunctionExecutor:
                 reply = process.ask_within(self.config.test_s, "call", calls=test.calls)
                 check = self._decide(task, test, reply)
             else:
-                check = self._play(process, task, test, None)
+                check = self._referee.play(process, task, test, None)
             return _timed(check, time.perf_counter() - wall_s, process.clock() - cpu_s), True
         except Fault as fault:
             return _timed(_faulty(fault), time.perf_counter() - wall_s, self.config.test_s), False
 
-    def _probe(self, shared: "_Shared", entry: Entry, numbers: Sequence[int], seconds: float | None) -> Checks:
-        """`import` and tests in a shared process, which limits itself; it is replaced if it does not."""
-        task, limit = self.tasks[entry.task_id], seconds or self.config.test_s
-        apart = [number for number in numbers if task.tests[number].calls]
-        request = {
-            "program": entry.program or "",
-            "entry_point": task.entry_point,
-            "groups": [task.tests[number].calls for number in apart],
-            "seconds": limit,
-            "shared": seconds is not None,
-        }
-        most = PATIENCE * limit * (1 if seconds else len(apart) + 1) + 0.05
-        try:
-            reply = shared.ask(most, "probe", **request)
-        except Fault as fault:
-            return (
-                {"import": PASSED, **dict.fromkeys(map(TEST.format, numbers), _faulty(fault))}
-                if numbers
-                else {"import": _faulty(fault)}
-            )
+    def _probe(
+        self,
+        shared: "_Shared",
+        task: FunctionTask,
+        batch: Sequence[Entry],
+        numbers: Sequence[Sequence[int]],
+        seconds: float | None,
+    ) -> list[Checks]:
+        """`import` and tests of some candidates in a shared process, which limits itself; it is replaced if it does not."""
+        limit = seconds or self.config.test_s
+        common = {"entry_point": task.entry_point, "seconds": limit, "shared": seconds is not None}
+        apart = [[number for number in own if task.tests[number].calls] for own in numbers]
+        requests = [
+            {"program": entry.program or "", "groups": [task.tests[number].calls for number in own], **common}
+            for entry, own in zip(batch, apart, strict=True)
+        ]
+        most = PATIENCE * limit * (1 if seconds else max(map(len, apart)) + 1) + 0.05
+        replies = shared.ask_each(most, "probe", requests)
+        found = [
+            self._probed(shared, task, reply, own, some, limit)
+            for reply, own, some in zip(replies, numbers, apart, strict=True)
+        ]
+        self._book(batch, replies, most)
+        return found
+
+    def _probed(
+        self,
+        shared: "_Shared",
+        task: FunctionTask,
+        reply: Mapping[str, Any] | Fault,
+        numbers: Sequence[int],
+        apart: Sequence[int],
+        limit: float,
+    ) -> Checks:
+        """What one candidate's answers in a shared process amount to; what cannot be taken apart is played."""
+        if isinstance(reply, Fault):
+            check = _faulty(reply)
+            return {"import": PASSED if numbers else check} | {TEST.format(number): check for number in numbers}
         if "raised" in reply:
             kind = str(reply["raised"])
             return {"import": Check("timeout" if kind == OVERDUE else "error", kind)}
@@ -213,7 +242,7 @@ class FunctionExecutor:
         for number in numbers:
             if not task.tests[number].calls and all(check.outcome == "pass" for check in checks.values()):
                 try:
-                    check = self._play(shared.process(), task, task.tests[number], limit)
+                    check = self._referee.play(shared.process(), task, task.tests[number], limit)
                 except Fault as fault:
                     shared.end()
                     check = _faulty(fault)
@@ -223,6 +252,14 @@ class FunctionExecutor:
         return {"import": PASSED} | {
             TEST.format(number): checks.get(TEST.format(number), missing) for number in numbers
         }
+
+    def _book(self, batch: Sequence[Entry], replies: Sequence[Any], most: float) -> None:
+        """Charge a batch to its candidates by the CPU time that each says it took, which is good enough for a share."""
+        shares = {
+            (entry.task_id, entry.sha256): EACH_S + _took(reply, most)
+            for entry, reply in zip(batch, replies, strict=True)
+        }
+        self.ledger.book_shares(shares)
 
     # ---- deciding
 
@@ -236,70 +273,11 @@ class FunctionExecutor:
             return Check("error", "answers of another form")
         try:
             values = [decode(answer) for answer in answers]
-            digest = answer_digest(answers)
         except (ValueError, TypeError, RecursionError):
             return Check("error", "answers of another form")
         rule = plain_rule(test.condition)
-        if rule is not None:
-            kind, wanted = rule
-            try:
-                holds = bool(_RULES[kind](values[0], wanted))
-            except (TypeError, ValueError, RecursionError, OverflowError):
-                holds = False
-        else:
-            said = self._judge_of(task).ask("decide", condition=test.condition, answers=answers)
-            holds = said["holds"]
-        return Check("pass" if holds else "fail", "" if holds else "wrong answer", digest)
-
-    def _play(self, process: Process, task: FunctionTask, test: Test, seconds: float | None) -> Check:
-        """A test that runs statement by statement where the candidate is not, and calls it from there."""
-        try:
-            return self._dialogue(process, task, test, seconds)
-        except Fault:
-            self._dismiss()  # it still waits for an answer
-            raise
-
-    def _dialogue(self, process: Process, task: FunctionTask, test: Test, seconds: float | None) -> Check:
-        referee, limit = self._judge_of(task), self.config.test_s
-        used = 0.0
-        said = referee.ask("play", source=test.source)
-        while "arguments" in said:
-            began = process.clock()
-            if used > limit:
-                said = self._reply(referee, {"raised": OVERDUE})
-                continue
-            reply = process.ask_within(
-                limit - used + 0.01, "apply", arguments=said["arguments"], keywords=said["keywords"], seconds=seconds
-            )
-            used += process.clock() - began
-            said = self._reply(referee, reply)
-        if said.get("raised"):
-            return Check("timeout" if said["raised"] == OVERDUE else "error", str(said["raised"])[:60])
-        return Check("pass" if said["holds"] else "fail", "" if said["holds"] else "wrong answer")
-
-    def _reply(self, referee: Process, reply: Mapping[str, Any]) -> dict[str, Any]:
-        answers = reply.get("answers")
-        try:
-            if "raised" in reply or not isinstance(answers, list):
-                raise ValueError(str(reply.get("raised", "answers of another form")))
-            decode(answers[0])
-            return referee.tell(answer=answers[0])
-        except (ValueError, TypeError, IndexError, RecursionError) as error:
-            return referee.tell(raised=str(error)[:60] or "error")
-
-    def _judge_of(self, task: FunctionTask) -> Process | None:
-        """The referee of a task, a confined process without any candidate; none if the task's tests need none."""
-        if self._referee is not None and self._referee[0] == task.id:
-            return self._referee[1]
-        self._dismiss()
-        if all(test.calls and plain_rule(test.condition) for test in task.tests):
-            return None
-        referee = self.spawn()
-        self._referee = (task.id, referee)
-        said = referee.ask("prepare", programs=[function_program(task, task.solution or "    pass\n"), task.setup])
-        if "raised" in said:
-            raise Fault("evaluator_error", f"task {task.id}: its tests do not load: {said.get('message')}")
-        return referee
+        right = holds(rule, values[0]) if rule is not None else self._referee.decide(task, test, answers)
+        return Check("pass" if right else "fail", "" if right else "wrong answer", answers)
 
     # ---- processes
 
@@ -314,25 +292,25 @@ class FunctionExecutor:
         self._live.discard(process)
         self._dead_cpu_s += process.end().cpu_s
 
-    def _dismiss(self) -> None:
-        if self._referee is not None:
-            self.end(self._referee[1])
-            self._referee = None
-
     def cpu_s(self) -> float:
         """CPU seconds so far of this process, the zygote, and all it has forked."""
+        return own_cpu_s() + self.processes_cpu_s()
+
+    def processes_cpu_s(self) -> float:
+        """The same without this process."""
         live = 0.0
         for process in self._live:
             with contextlib.suppress(Fault):
                 live += process.clock()
-        zygote = time.clock_gettime((~self.zygote.process.pid << 3) | 2) if self.zygote.alive else 0.0
-        return own_cpu_s() + zygote + self._dead_cpu_s + live
+        with contextlib.suppress(OSError):
+            self._zygote_cpu_s = time.clock_gettime((~self.zygote.process.pid << 3) | 2)
+        return self._zygote_cpu_s + self._dead_cpu_s + live
 
     def close(self) -> None:
         """End its processes."""
+        self._referee.dismiss()
         for process in list(self._live):
             self.end(process)
-        self._referee = None
         self.zygote.close()
 
 
@@ -355,8 +333,27 @@ class _Shared:
             self._process = self._executor.spawn()
         return self._process
 
-    def ask(self, cpu_s: float, kind: str, **request: Any) -> dict[str, Any]:
-        """Its answer. Raises Fault if there is none, and has a new process ready for the next."""
+    def ask_each(self, cpu_s: float, what: str, requests: Sequence[dict[str, Any]]) -> list[dict[str, Any] | Fault]:
+        """The answers to several requests, `cpu_s` for each. One that takes the process away gets the Fault, alone.
+
+        They go in one message, since changing between processes takes as long as running a function; if one of them takes
+        the process away, all are asked again one by one.
+        """
+        if len(requests) > 1:
+            with contextlib.suppress(Fault):
+                said = self._ask(cpu_s * len(requests), "each", what=what, requests=requests).get("replies")
+                if isinstance(said, list) and len(said) == len(requests) and all(isinstance(r, dict) for r in said):
+                    return said
+        replies: list[dict[str, Any] | Fault] = []
+        for request in requests:
+            try:
+                replies.append(self._ask(cpu_s, what, **request))
+            except Fault as fault:
+                replies.append(fault)
+        return replies
+
+    def _ask(self, cpu_s: float, kind: str, **request: Any) -> dict[str, Any]:
+        """One answer. Raises Fault if there is none, and has a new process ready for the next."""
         try:
             return self.process().ask_within(cpu_s, kind, **request)
         except Fault:
@@ -371,55 +368,15 @@ class _Shared:
             self._process = None
 
 
-_RULES = {
-    "equal": lambda answer, wanted: answer == wanted,
-    "is": lambda answer, wanted: answer is wanted,
-    "true": lambda answer, _: bool(answer),
-    "false": lambda answer, _: not answer,
-}
-_rules: dict[str, tuple[str, Any] | None] = {}
+def _batches(entries: Sequence[Entry], size: int) -> Iterator[Sequence[Entry]]:
+    for first in range(0, len(entries), size):
+        yield entries[first : first + size]
 
 
-def plain_rule(condition: str) -> tuple[str, Any] | None:
-    """A condition that compares one answer with a literal, as a rule and the literal; None for any other."""
-    if condition not in _rules:
-        _rules[condition] = _plain_rule(ast.parse(condition, mode="eval").body)
-    return _rules[condition]
-
-
-def _plain_rule(node: ast.expr) -> tuple[str, Any] | None:
-    if _is_answer(node):
-        return "true", None
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not) and _is_answer(node.operand):
-        return "false", None
-    if not (isinstance(node, ast.Compare) and len(node.ops) == 1 and _is_answer(node.left)):
-        return None
-    with contextlib.suppress(ValueError, TypeError, SyntaxError):
-        wanted = ast.literal_eval(node.comparators[0])
-        if isinstance(node.ops[0], ast.Eq):
-            return "equal", wanted
-        if isinstance(node.ops[0], ast.Is) and (wanted is None or isinstance(wanted, bool)):
-            return "is", wanted
-    return None
-
-
-def _is_answer(node: ast.expr) -> bool:
-    return isinstance(node, ast.Name) and node.id == "_answer_0"
-
-
-def answer_digest(answers: Sequence[Any]) -> str:
-    """Digest of encoded answers; sets and dictionaries count whatever their order."""
-    return hashlib.sha256(json.dumps([_canonical(answer) for answer in answers]).encode()).hexdigest()
-
-
-def _canonical(data: Any) -> Any:
-    if not isinstance(data, list):
-        return data
-    tag, *items = data
-    if tag == "d":  # of pairs, which have no tag
-        return [tag, *sorted(([_canonical(key), _canonical(item)] for key, item in items), key=json.dumps)]
-    items = [_canonical(item) for item in items]
-    return [tag, *(sorted(items, key=json.dumps) if tag in ("s", "z") else items)]
+def _took(reply: Any, most: float) -> float:
+    """CPU seconds that a shared process says one request took; what was lost took all that it might."""
+    said = reply.get("took_s") if isinstance(reply, dict) else most
+    return min(max(float(said), 0.0), most) if isinstance(said, int | float) and said == said else EACH_S
 
 
 def _faulty(fault: Fault) -> Check:
@@ -429,4 +386,4 @@ def _faulty(fault: Fault) -> Check:
 
 
 def _timed(check: Check, wall_s: float, cpu_s: float | None = None) -> Check:
-    return Check(check.outcome, check.error_kind, check.answer_sha256, wall_s, wall_s if cpu_s is None else cpu_s)
+    return replace(check, wall_s=wall_s, cpu_s=wall_s if cpu_s is None else cpu_s)

@@ -28,6 +28,19 @@ def read_completions(path: str | Path) -> list[dict[str, Any]]:
     return rows
 
 
+def first_samples(rollouts: Sequence[Mapping[str, Any]], samples: int | None) -> list[Mapping[str, Any]]:
+    """The first `samples` rows of each task, in the order given; all of them for None."""
+    if samples is None:
+        return list(rollouts)
+    seen: dict[str, int] = {}
+    kept = []
+    for row in rollouts:
+        seen[row["task_id"]] = seen.get(row["task_id"], 0) + 1
+        if seen[row["task_id"]] <= samples:
+            kept.append(row)
+    return kept
+
+
 def evaluation_checks(
     rollouts: Sequence[Mapping[str, Any]], evaluations: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:

@@ -86,15 +86,27 @@ class KernelExecutor:
         found = self._examiner.examine(candidate, trials, early=early)
         return {"import" if number == LOADED else TEST.format(number): _check(trial) for number, trial in found.items()}
 
-    def full(self, entry: Entry, order: Sequence[int]) -> Full:
-        """The evaluation: every correctness trial, then timing."""
-        if entry.program is None:
+    def full(self, entries: Sequence[Entry], orders: Sequence[Sequence[int]], stop: int | None = None) -> list[Full]:
+        """The evaluations of a task's candidates in turn: every correctness trial, then timing."""
+        found: list[Full] = []
+        for entry in entries:
+            if entry.program is None:
+                found.append(Full(False, 0.0, {}, runs=0))
+            else:
+                self._open(entry)
+                candidate = Candidate(entry.task_id, entry.program, language=_language(entry.program))
+                verdict = self._examiner.judge(candidate)
+                found.append(Full(verdict.correct, verdict.speedup, {}))
             self.ledger.book(entry.task_id, entry.sha256)
-            return Full(False, 0.0, {}, runs=0)
-        self._open(entry)
-        verdict = self._examiner.judge(Candidate(entry.task_id, entry.program, language=_language(entry.program)))
-        self.ledger.book(entry.task_id, entry.sha256)
-        return Full(verdict.correct, verdict.speedup, {})
+            if stop is not None and sum(said.correct for said in found) >= stop:
+                break
+        return found
+
+    def full_all(
+        self, tasks: Sequence[tuple[Sequence[Entry], Sequence[Sequence[int]]]], stop: int | None = None
+    ) -> list[list[Full]]:
+        """The same for several tasks."""
+        return [self.full(entries, orders, stop) for entries, orders in tasks]
 
     def noop(self, entries: Sequence[Entry]) -> None:
         """A confined worker for each, which loads nothing."""

@@ -5,7 +5,7 @@ Knows clocks; what happens between two bookings is for the executors.
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 Key = tuple[str, str]
@@ -30,6 +30,14 @@ class Ledger:
         wall, cpu, key = time.perf_counter(), self.cpu_clock(), (task_id, completion_sha256)
         self.wall_s[key] = self.wall_s.get(key, 0.0) + wall - self._wall
         self.cpu_s[key] = self.cpu_s.get(key, 0.0) + cpu - self._cpu
+        self._wall, self._cpu = wall, cpu
+
+    def book_shares(self, shares: Mapping[Key, float]) -> None:
+        """Charge what has passed to several, in proportion."""
+        wall, cpu, total = time.perf_counter(), self.cpu_clock(), sum(shares.values())
+        for key, share in shares.items():
+            self.wall_s[key] = self.wall_s.get(key, 0.0) + (wall - self._wall) * share / total
+            self.cpu_s[key] = self.cpu_s.get(key, 0.0) + (cpu - self._cpu) * share / total
         self._wall, self._cpu = wall, cpu
 
     def absorb(self, other: "Ledger") -> None:

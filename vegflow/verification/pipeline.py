@@ -130,19 +130,13 @@ def _rank(stage: Stage, course: Course, context: Context) -> int:
 
 def _verify(stage: Stage, course: Course, context: Context) -> int:
     """The full suite, in order; `full: first B` stops a task at its B-th success."""
-    passed: set[Key] = set()
+    tasks = [(own, [context.order(entry) for entry in own]) for own in course.by_task().values()]
+    found = context.executor.full_all(tasks, stage.count)
     n_run = 0
-    for own in course.by_task().values():
-        hits = 0
-        for entry in own:
-            if stage.count is not None and hits >= stage.count:
-                break
-            said = context.executor.full(entry, context.order(entry))
-            n_run += said.runs
-            if said.correct:
-                hits += 1
-                key = entry.task_id, entry.sha256
-                passed.add(key)
-                course.rewards[key] = said.reward
-    course.alive = [entry for entry in course.alive if (entry.task_id, entry.sha256) in passed]
+    for (own, _), said in zip(tasks, found, strict=True):
+        for entry, verdict in zip(own, said, strict=False):
+            n_run += verdict.runs
+            if verdict.correct:
+                course.rewards[entry.task_id, entry.sha256] = verdict.reward
+    course.alive = [entry for entry in course.alive if (entry.task_id, entry.sha256) in course.rewards]
     return n_run

@@ -164,7 +164,7 @@ def _lint(entries: Sequence[Entry], checks: Sequence[Checks], config: Verificati
 
 def _check_rows(rows: Sequence[Mapping[str, Any]], checks: Sequence[Checks]) -> list[dict[str, Any]]:
     return [
-        {"task_id": row["task_id"], "completion_sha256": row["completion_sha256"], "check": name} | vars(check)
+        {"task_id": row["task_id"], "completion_sha256": row["completion_sha256"], "check": name} | check.row()
         for row, found in zip(rows, checks, strict=True)
         for name, check in found.items()
     ]

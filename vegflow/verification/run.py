@@ -20,6 +20,7 @@ from vegflow.verification.functions import FunctionExecutor
 from vegflow.verification.ledger import STAGE, Key, Ledger, own_cpu_s
 from vegflow.verification.pipeline import StageRun, picks, run_pipeline, sum_of
 from vegflow.verification.stored import test_orders
+from vegflow.verification.team import Team
 from vegflow.verification.verifiers import Context, Scorer
 
 Progress = Callable[[int, int, str], None]
@@ -153,6 +154,8 @@ def _bench(pool: Any, checks: Any, scores: Any, tasks: Any, config: Any, evaluat
 
     def start() -> Executor:
         if config.domain == "functions":
+            if config.workers > 1:
+                return Team(lambda: FunctionExecutor(needed, config), config.workers)
             return FunctionExecutor(needed, config)
         from vegflow.verification.kernels import KernelExecutor  # loads torch
 

@@ -1,6 +1,6 @@
 # Report: figures and one HTML file that works offline, from the analysis tables.
 #
-# In:  results/STUDY/tables/*.parquet, resources/paper/caveats.yaml
+# In:  results/STUDY/tables/*.parquet, resources/paper/caveats.yaml, resources/measured/*/tables/claims.parquet
 # Out: results/STUDY/figures/*.json (Vega-Lite), results/STUDY/report.html
 
 
@@ -33,6 +33,7 @@ rule render:
         figures=expand(f"{RESULTS}/figures/{{figure}}.json", figure=FIGURES),
         staged=study.frontier_tables(),
         staged_figures=study.frontier_figures(),
+        measured=study.measured_claims(),
         caveats=f"{RESOURCES}/paper/caveats.yaml",
         templates=[
             os.path.relpath(ROOT / "vegflow" / "report" / name)
@@ -54,4 +55,4 @@ rule render:
         versions=versions("jinja2", "polars", "vl-convert-python"),
     shell:
         "python -m vegflow.warm render --options {params.options:q} --tables {input.tables} --figures {input.figures}"
-        " --staged {input.staged} --staged_figures {input.staged_figures} --caveats {input.caveats} --output {output} > {log} 2>&1"
+        " --staged {input.staged} --staged_figures {input.staged_figures} --measured {input.measured} --caveats {input.caveats} --output {output} > {log} 2>&1"

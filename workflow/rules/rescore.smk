@@ -17,14 +17,20 @@ rule rescore:
     benchmark:
         f"{BENCHMARKS}/rescore/{{policy}}/of/{{cell}}.jsonl"
     resources:
-        mem_mb=2000,
+        mem_mb=study.memory_mb,
+        model_mb=study.model_mb,
         runtime=60,
         gpu=study.sampling_gpus,
     params:
         options=lambda wildcards: options.rescore(wildcards.policy),
         code=code_digest("workflow/scripts/rescore.py"),
         engine=code_digest(engine_source(study.config.sampling.engine)),
-        versions=versions("torch", "transformers", "peft", *engine_packages(study.config.sampling.engine)),
+        versions=versions(
+            "torch",
+            "transformers",
+            "peft",
+            *engine_packages(study.config.sampling.engine),
+        ),
     shell:
         "python -m vegflow.warm rescore --options {params.options:q} --adapter '{input.adapter}' --rollouts {input.rollouts}"
-        " --output {output} --gpus {resources.gpu} --threads {threads} > {log} 2>&1"
+        " --output {output} --gpus {resources.gpu} --memory {resources.model_mb} --threads {threads} > {log} 2>&1"

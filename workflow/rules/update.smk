@@ -20,7 +20,7 @@ rule update:
     benchmark:
         f"{BENCHMARKS}/update/{{trained}}.jsonl"
     resources:
-        mem_mb=4000,
+        mem_mb=2 * study.memory_mb,
         runtime=60,
         gpu=study.model.gpus,
     params:

@@ -21,10 +21,15 @@ def main(args: Namespace) -> None:
     staged = {Path(path).stem: read_table(path, FRONTIER_TABLES[Path(path).stem]) for path in args.staged}
     more = {Path(path).stem: json.loads(Path(path).read_text()) for path in args.staged_figures}
     facts, caveats = StudyFacts(**args.options["facts"]), load_caveats(args.caveats)
-    html = render(tables, drawn, facts, about, caveats, staged, more)
+    measured = {Path(path).parent.parent.name: read_table(path, ANALYSIS_TABLES["claims"]) for path in args.measured}
+    html = render(tables, drawn, facts, about, caveats, staged, more, measured)
     with atomic(args.output) as temporary:
         temporary.write_text(html, encoding="utf-8")
 
 
 if __name__ == "__main__":
-    run(main, required=("options", "caveats", "output"), many=("tables", "figures", "staged", "staged_figures"))
+    run(
+        main,
+        required=("options", "caveats", "output"),
+        many=("tables", "figures", "staged", "staged_figures", "measured"),
+    )

@@ -7,13 +7,13 @@ from vegflow.artifacts.verification import CHECKS, POOL
 from vegflow.config.verification import VerificationConfig
 from vegflow.stage import progress, run
 from vegflow.tasks.functions import load_functions
-from vegflow.verification.inputs import read_completions
+from vegflow.verification.inputs import first_samples, read_completions
 from vegflow.verification.pool import collect_functions
 
 
 def main(args: Namespace) -> None:
     config = VerificationConfig(**args.options["verification"])
-    rollouts = [row for path in args.rollouts for row in read_completions(path)]
+    rollouts = first_samples([row for path in args.rollouts for row in read_completions(path)], config.samples)
     tasks = load_functions(args.options["source"])
     found = collect_functions(rollouts, tasks, config, lambda done, of, what: progress(f"{done}/{of} {what}"))
     source = provenance(config=args.options, parents=args.rollouts)

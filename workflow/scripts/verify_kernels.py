@@ -11,13 +11,15 @@ from vegflow.config.evaluation import EvaluationConfig
 from vegflow.config.verification import VerificationConfig
 from vegflow.stage import progress, run
 from vegflow.tasks.load import load_revisions
-from vegflow.verification.inputs import evaluation_checks
+from vegflow.verification.inputs import evaluation_checks, first_samples
 from vegflow.verification.pool import collect_kernels
 
 
 def main(args: Namespace) -> None:
     tasks = load_revisions(args.options["tasks"])
-    rollouts = [row for path in args.rollouts for row in read_rows(path, ROLLOUTS)]
+    config = VerificationConfig(**args.options["verification"])
+    drawn = [row for path in args.rollouts for row in read_rows(path, ROLLOUTS)]
+    rollouts = first_samples(drawn, config.samples)
     evaluations = [row for path in args.evaluations for row in read_rows(path, EVALUATIONS)]
     candidates = candidates_of(rollouts, tasks, args.options["scaffold"])
     programs = {row["rollout_id"]: one.program for row, one in zip(rollouts, candidates, strict=True)}
@@ -27,7 +29,7 @@ def main(args: Namespace) -> None:
         tasks,
         programs,
         EvaluationConfig(**args.options["evaluation"]),
-        VerificationConfig(**args.options["verification"]),
+        config,
         lambda done, of, what: progress(f"{done}/{of} {what}"),
     )
     source = provenance(config=args.options, parents=[*args.rollouts, *args.evaluations])

@@ -7,7 +7,8 @@ from vegflow.artifacts.io import provenance, read_rows, write_table
 from vegflow.artifacts.verification import CHECKS, POOL, RUNS, STAGE_COSTS, STAGE_RUNS
 from vegflow.config.evaluation import EvaluationConfig
 from vegflow.config.verification import VerificationConfig
-from vegflow.evaluation.device import device_identity
+from vegflow.evaluation.device import device_identity, interpreter_identity
+from vegflow.evaluation.timing_lock import PIPELINES, timing_lock
 from vegflow.stage import progress, run
 from vegflow.tasks.functions import load_functions
 from vegflow.tasks.load import load_revisions
@@ -21,16 +22,17 @@ def main(args: Namespace) -> None:
     config = VerificationConfig(**args.options["verification"])
     kernels = config.domain == "kernels"
     protocol = EvaluationConfig(**args.options["evaluation"]) if kernels else None
-    measured = run_pipelines(
-        read_rows(args.pool, POOL),
-        read_rows(args.checks, CHECKS),
-        {"orm": read_scores(args.scores, config.orm)} if args.scores else {},
-        load_revisions(args.options["tasks"]) if kernels else load_functions(args.options["source"]),
-        config,
-        protocol,
-        progress=lambda done, of, what: progress(f"{done}/{of} {what}"),
-    )
-    hardware = device_identity(protocol.device if protocol else "cpu")
+    with timing_lock(PIPELINES):
+        measured = run_pipelines(
+            read_rows(args.pool, POOL),
+            read_rows(args.checks, CHECKS),
+            {"orm": read_scores(args.scores, config.orm)} if args.scores else {},
+            load_revisions(args.options["tasks"]) if kernels else load_functions(args.options["source"]),
+            config,
+            protocol,
+            progress=lambda done, of, what: progress(f"{done}/{of} {what}"),
+        )
+    hardware = device_identity(protocol.device) if protocol else interpreter_identity()
     source = provenance(config=args.options, parents=[args.pool, args.checks, *args.scores], hardware=hardware)
     for path in args.outputs:
         write_table(path, getattr(measured, Path(path).stem), SCHEMAS[Path(path).stem], source)

@@ -40,7 +40,7 @@ def work():
 @pytest.fixture(scope="module")
 def tables(work, root):
     found = frontier_tables(
-        [work, made("kernels", n_tasks=6)], load_staged_paper(root / "resources/paper/staged.yaml"), HOW
+        [work, made("kernels", n_tasks=4, n=10)], load_staged_paper(root / "resources/paper/staged.yaml"), HOW
     )
     return {name: pl.DataFrame(pl.from_arrow(table)) for name, table in found.items()}
 
