@@ -36,6 +36,7 @@ def loss_and_gradient(loss, temperature):
             shift = torch.tensor(scenario.shifts()[len(rows)])
             rows.append(
                 {
+                    "rollout_id": f"r:L1/{task}:{index}",
                     "task_id": f"L1/{task}",
                     "index": index,
                     "prompt_ids": prompt,

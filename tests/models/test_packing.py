@@ -149,7 +149,7 @@ def test_a_kind_of_layer_that_no_mask_can_keep_apart_is_refused(tiny_llama):
 
 
 def test_token_scores_are_those_of_log_softmax_and_so_are_their_gradients(monkeypatch):
-    monkeypatch.setattr(packing, "BLOCK", 40)
+    monkeypatch.setattr(packing, "CPU_BLOCK", 40)
     draws = torch.Generator().manual_seed(0)
     logits = torch.randn(7, 13, generator=draws, dtype=torch.float32, requires_grad=True)
     targets = torch.randint(0, 13, (7,), generator=draws)

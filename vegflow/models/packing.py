@@ -20,10 +20,13 @@ from torch import Tensor, nn
 
 from vegflow.errors import VegflowError
 from vegflow.models.attention import Branches, branches_of, branching
+from vegflow.models.lora import fused
 from vegflow.models.states import Pooling, pooled, states_kept
 
-BLOCK = 1 << 24
-"""Numbers of a block of logits that is turned into float32 at a time (64 MB)."""
+BLOCK, CPU_BLOCK = 1 << 24, 1 << 18
+"""Numbers of a block of logits that is turned into float32 at a time: 64 MB, and on a CPU what its caches hold (1 MB)."""
+MOST_UNLIKE = 1.5
+"""Times their mean that the longest of the completions may have where all go into one row."""
 TOKENS_PER_PASS = 2048
 """Short rows share a pass up to this, which spares calls; more is not faster on a CPU."""
 FULL, SLIDING = "full_attention", "sliding_attention"
@@ -123,7 +126,8 @@ def passes(
     for number, completion in enumerate(completions):
         members.setdefault((read[number] if read else 0, tuple(completion)), []).append(number)
     unique = list(members)
-    for chunks in _plan([len(tokens) for _, tokens in unique], len(prompt), token_budget):
+    apart = _branches_apart(model, next(model.parameters()).device)
+    for chunks in _plan([len(tokens) for _, tokens in unique], len(prompt), token_budget, apart):
         rows = [pack(prompt, [unique[i][1] for i in c], [unique[i][0] for i in c]) for c in chunks]
         with states_kept(model) if states else nullcontext([]) as kept:
             logits = _forward(model, rows)
@@ -245,13 +249,16 @@ class _TokenScores(torch.autograd.Function):
 
 
 def _blocks(logits_RV: Tensor) -> Iterator[slice]:
-    size = max(1, BLOCK // logits_RV.shape[1])
+    size = max(1, (CPU_BLOCK if logits_RV.device.type == "cpu" else BLOCK) // logits_RV.shape[1])
     for start in range(0, len(logits_RV), size):
         yield slice(start, min(start + size, len(logits_RV)))
 
 
 def _forward(model: nn.Module, rows: Sequence[Row]) -> list[Tensor]:
     """Logits (R, V) in the model's type at the predicting positions of each row."""
+    keep = rows[0].predictors_R
+    if all(torch.equal(row.predictors_R, keep) for row in rows):  # none is left out, so no copy is made
+        return list(_run(model, rows, keep))
     keep = torch.unique(torch.cat([row.predictors_R for row in rows]))
     logits_BKV = _run(model, rows, keep)
     return [
@@ -265,7 +272,7 @@ def _run(model: nn.Module, rows: Sequence[Row], keep: Tensor) -> Tensor:
     L = max(len(row.input_ids_L) for row in rows)
     branches = _branches(model, rows, L, device)
     masks = functools.partial(_attention_masks, model, rows, L, device)
-    with branching(model, branches, masks):
+    with branching(model, branches, masks), fused(model):
         return model(
             input_ids=torch.stack([_pad(row.input_ids_L, L) for row in rows]).to(device),
             position_ids=torch.stack([_pad(row.position_ids_L, L) for row in rows]).to(device),
@@ -278,12 +285,17 @@ def _run(model: nn.Module, rows: Sequence[Row], keep: Tensor) -> Tensor:
 def _branches(model: nn.Module, rows: Sequence[Row], L: int, device: torch.device) -> Branches | None:
     """The completions as branches of one prompt, if attention is better computed so: by SDPA, on a CPU, for all layers."""
     prompts = {int((row.owner_L < 0).sum()) for row in rows}
-    plain = getattr(model.config, "_attn_implementation", None) == "sdpa" and device.type == "cpu"
-    if not plain or len(prompts) > 1 or set(layer_windows(model.config).values()) != {None}:
+    if not _branches_apart(model, device) or len(prompts) > 1:
         return None
     (prompt,) = prompts
     sizes = [torch.bincount(row.owner_L[prompt:]).tolist() for row in rows]
     return branches_of(prompt, sizes, L)
+
+
+def _branches_apart(model: nn.Module, device: torch.device) -> bool:
+    """Whether a model's layers can attend branch by branch: SDPA on a CPU, without windows."""
+    plain = getattr(model.config, "_attn_implementation", None) == "sdpa" and device.type == "cpu"
+    return plain and set(layer_windows(model.config).values()) == {None}
 
 
 def _attention_masks(model: nn.Module, rows: Sequence[Row], L: int, device: torch.device) -> Tensor | dict[str, Tensor]:
@@ -323,18 +335,25 @@ def _pad(values: Tensor, length: int) -> Tensor:
     return torch.cat([values, values.new_zeros(length - len(values))])
 
 
-def completions_per_row(prompt: int, mean_length: float, completions: int) -> int:
+def completions_per_row(prompt: int, mean_length: float, completions: int, apart: bool = False) -> int:
     """ceil(1.5 P / T), at least 4, at most all: how many completions share one reading of their prompt.
 
     A row of k completions costs (P + kT) of what grows with tokens and (P + kT)^2 of what grows with pairs of them, per k
-    completions; this is within 15 % of the best k for prompts of 64 to 500 and completions of 15 to 100 tokens.
+    completions; this is within 15 % of the best k for prompts of 64 to 500 and completions of 15 to 100 tokens. Where pairs
+    of completions cost nothing (`apart`) a row takes as many as fill a pass.
     """
-    return min(max(4, math.ceil(1.5 * prompt / max(1.0, mean_length))), completions)
+    fill = math.ceil((TOKENS_PER_PASS - prompt) / max(1.0, mean_length)) if apart else 0
+    return min(max(4, math.ceil(1.5 * prompt / max(1.0, mean_length)), fill), completions)
 
 
-def _plan(sizes: Sequence[int], prompt: int, budget: int) -> Iterator[list[list[int]]]:
-    """Completions (by number) in rows, and rows in passes; a pass holds at most `budget` tokens, or one completion."""
-    per_row = completions_per_row(prompt, sum(sizes) / max(1, len(sizes)), len(sizes))
+def _plan(sizes: Sequence[int], prompt: int, budget: int, apart: bool = False) -> Iterator[list[list[int]]]:
+    """Completions (by number) in rows, and rows in passes; a pass holds at most `budget` tokens, or one completion.
+
+    Where attention is computed branch by branch (`apart`), pairs of completions cost nothing: all that are alike in length
+    share a row.
+    """
+    mean = sum(sizes) / max(1, len(sizes))
+    per_row = completions_per_row(prompt, mean, len(sizes), apart and max(sizes, default=0) <= MOST_UNLIKE * mean)
     most = min(budget, TOKENS_PER_PASS)
     rows: list[list[int]] = []
     longest = used = 0
