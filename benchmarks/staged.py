@@ -62,7 +62,10 @@ def run() -> dict:
         tables = {name: read_rows(Path(stored) / f"{name}.parquet", schema) for name, schema in TABLES.items()}
         return _report(tables, config)
     tasks = load_functions(source)
-    rollouts = read(Path(os.environ.get("VEGFLOW_STAGED_ROLLOUTS", SHIPPED)), tasks)
+    path = Path(os.environ.get("VEGFLOW_STAGED_ROLLOUTS", SHIPPED))
+    if not path.exists():
+        sys.exit(f"{path}: there are no completions; name a file of them with VEGFLOW_STAGED_ROLLOUTS")
+    rollouts = read(path, tasks)
     answered = {row["task_id"] for row in rollouts}
     every = int(os.environ.get("VEGFLOW_STAGED_EVERY", "1"))
     tasks = {task_id: tasks[task_id] for task_id in [each for each in tasks if each in answered][::every]}

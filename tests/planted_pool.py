@@ -98,6 +98,7 @@ def costs(pool, tests=5):
     """Rows of STAGE_COSTS: every executed stage costs a start, and its tests whether or not one fails."""
     each = {
         "syntax": 0.001, "lint": 0.004, "one_test": START + 0.005, "tests: 3": START + 0.015, "full": START + 0.005 * tests,
+        "capped: 0.02": START + 0.004 * tests,
         "orm": 0.003, "surprisal": 0.0, "majority": 0.0, "agreement": START + 0.005 * tests, "random": 0.0,
         "confidence": 0.0, "length": 0.0,
     }  # fmt: skip

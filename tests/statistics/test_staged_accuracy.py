@@ -154,3 +154,21 @@ def test_replays_on_subsets_have_the_exact_mean():
     assert replayed.value(task.reward).mean() == pytest.approx(exact[0], abs=0.03)
     assert (replayed.kept[1].sum(axis=1) <= 2).all()
     assert (replayed.run[2] <= replayed.reached[2]).all()
+
+
+@settings(max_examples=80, deadline=None)
+@given(cases(), st.randoms(use_true_random=False))
+def test_of_all_samples_without_ties_the_replay_is_the_expectation(case, random):
+    """One replay of the whole pool, two implementations of the rules: the same pick."""
+    task, found, _ = case
+    order = list(range(len(task)))
+    random.shuffle(order)
+    found = [ranked(order) if step.score is not None and step.stage.top is None else step for step in found]
+    if not any(step.score is not None and step.stage.top is None for step in found):
+        found.insert(0, ranked(order))
+    chosen = selection(task, found)
+    bottom = chosen.bottom and not chosen.hits.any()  # a random one of those pruned: no order of theirs decides
+    if not bottom:
+        values = task.reward[:, None]
+        played = replay(task, found, task.counts[None], np.random.default_rng(0))
+        assert expected_values(task, chosen, values, task.samples)[0] == pytest.approx(played.value(task.reward)[0])

@@ -16,6 +16,7 @@ from vegflow.statistics.staged_rankers import ranked_values, ranker_pairs
 from vegflow.statistics.staged_tables import composed_rows, frontier_tables
 from vegflow.statistics.staged_tuning import best_within, grammar, halves, try_all
 from vegflow.statistics.staged_waste import NEAR, edits
+from vegflow.verification.compose import compose
 from vegflow.verification.replay import replay, steps
 
 from planted_pool import START, config, costs, planted, runs  # isort: skip
@@ -85,6 +86,18 @@ def test_composed_seconds_are_the_sum_of_what_each_stage_runs(work):
         passes = np.array([o["import"][0] == "pass" and o["test/0"][0] == "pass" for o in pool.outcomes])
         expected += 0.001 * len(pool) + (START + 0.005) * parses.sum() + (START + 0.025) * (parses & passes).sum()
     assert composed_seconds(work, stages) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    "stages", [*config().pipelines.values(), [{"capped": 0.02}, "agreement"], [{"full": "first 2"}]], ids=str
+)
+def test_composed_seconds_are_those_of_the_library_that_runs_pipelines(stages):
+    pool, checks, scores = planted(n_tasks=3)
+    start = {"stage": "start", "task_id": "", "completion_sha256": "", "wall_s": 0.3, "cpu_s": 0.0}
+    work = verification("made", config(), pool, checks, scores, (), [start, *costs(pool)])
+    composed = work.costs.start + composed_seconds(work, parse_pipeline(list(stages)))
+    there = compose(parse_pipeline(list(stages)), pool, checks, scores, [start, *costs(pool)], config())
+    assert composed == pytest.approx(there.wall_s)
 
 
 def test_composition_is_held_against_runs_that_it_did_not_see(tables):

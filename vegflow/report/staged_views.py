@@ -112,7 +112,7 @@ def pairs(tables: Frames) -> View:
         rows += [
             [
                 r["verification"], r["metric"], r["kind"], r["first"], r["second"],
-                with_interval(r["difference"], r["low"], r["high"], "points" if r["metric"] == "correct" else "ratio"),
+                with_interval(r["difference"], r["low"], r["high"], "points" if r["metric"] == "correct" else "number"),
                 p_value(r["permutation_p"]), with_interval(r["throughput_ratio"], r["throughput_low"], r["throughput_high"], "ratio"),
             ]
             for r in part.to_dicts()

@@ -20,7 +20,6 @@ from vegflow.sampling.outside import Adapter, check_lengths, cut_at_stop_text, r
 from vegflow.sampling.protocol import Completion, Request
 from vegflow.sampling.stopping import Stopping
 
-PLUGIN = "vegflow.sampling.normalisers"
 ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # steps of another process depend on when requests reach it
     "VLLM_USE_V2_MODEL_RUNNER": "0",  # the plugin is of the first kind, the only one that runs without Triton
@@ -241,6 +240,8 @@ def _start(options: Mapping[str, Any], settings: VllmConfig, batch_size: int, sh
     from vllm import LLM
     from vllm.platforms import current_platform
 
+    from vegflow.sampling.normalisers import Normalisers, Reader
+
     on_cpu = current_platform.is_cpu()
     if on_cpu:
         os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(settings.kv_cache_gb)
@@ -264,8 +265,10 @@ def _start(options: Mapping[str, Any], settings: VllmConfig, batch_size: int, sh
         async_scheduling=False,  # the order of steps must not depend on time
         generation_config="vllm",  # every parameter is given; a model's own defaults must not come in
         logprobs_mode="raw_logprobs",
-        logits_processors=[f"{PLUGIN}:Normalisers"],
-        worker_extension_cls=f"{PLUGIN}.Reader",
+        logits_processors=[
+            f"{Normalisers.__module__}:{Normalisers.__name__}"
+        ],  # by name: workers may be other processes
+        worker_extension_cls=f"{Reader.__module__}.{Reader.__name__}",
         **lora,
     )
 

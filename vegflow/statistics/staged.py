@@ -114,7 +114,7 @@ def measure(work: Verification, stages: Stages, k: int, *, exact: bool = True) -
     Costs are means over `COST_DRAWS` random subsets; values are exact where there is a closed form, or those of the same
     subsets unless `exact`.
     """
-    parts = [work.costs.of(stage) for stage in stages]
+    parts = work.costs.parts(stages)
     out = np.zeros((len(work.pools), 3))
     worths, all_exact = np.zeros((len(work.pools), len(work.metrics))), exact
     for t, pool in enumerate(work.pools):
@@ -147,7 +147,7 @@ def composed_seconds(work: Verification, stages: Stages) -> float:
 
     What comes before the first stage is left out (`work.costs.start`).
     """
-    parts = [work.costs.of(stage) for stage in stages]
+    parts = work.costs.parts(stages)
     return sum(part.fixed for part in parts) + sum(
         seconds_of(replay(pool, steps(pool, stages, work.config, work.scorer), pool.counts[None]), parts, t)
         for t, pool in enumerate(work.pools)
