@@ -102,6 +102,13 @@ def test_the_same_input_gives_the_same_page(html):
     assert html == render(tables, figures(tables, study.facts), study.facts, ABOUT, load_caveats(CAVEATS))
 
 
+def test_a_measured_study_has_a_table_of_its_own():
+    study, tables = default()
+    measured = {"coder-0.5b": tables["claims"]}
+    page = read(render(tables, figures(tables, study.facts), study.facts, ABOUT, measured=measured))
+    assert "Measured study coder-0.5b, beside the paper" in " ".join(page.text)
+
+
 def test_code_of_a_candidate_cannot_become_part_of_the_page():
     study = make_study(n_tasks=1, k=4, group=2, steps=1, runs=(42,))
     attack = "</pre></script><script>alert(1)</script><img src=http://evil.example/x>"
