@@ -11,6 +11,7 @@ import random
 import resource
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 
@@ -92,7 +93,10 @@ def vllm(job: dict[str, Any]) -> Any:
     from vllm import LLM, SamplingParams
     from vllm.lora.request import LoRARequest
 
-    settings = {"enable_lora": True, "max_lora_rank": 16, "max_loras": 1} if job["adapter"] else {}
+    settings: dict[str, Any] = {}
+    if job["adapter"]:
+        modules = json.loads((Path(job["adapter"]) / "adapter_config.json").read_text())["target_modules"]
+        settings = {"enable_lora": True, "max_lora_rank": 16, "max_loras": 1, "lora_target_modules": sorted(modules)}
     model = LLM(
         job["model"],
         dtype="float32",
