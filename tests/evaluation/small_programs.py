@@ -34,9 +34,9 @@ def program(forward: str, before: str = "") -> str:
 
 SOFTSIGN = task("T/1", "x, = arguments\nreturn x / (1 + torch.abs(x))", "[torch.randn(64, 1024)]")
 HONEST = program("return x / (1 + torch.abs(x))")
-WASTEFUL = task(
-    "T/2", "x, = arguments\nfor _ in range(6):\n    y = torch.exp(x).sin().cos()\nreturn y", "[torch.randn(64, 1024)]"
-)
+WASTEFUL_OF = "x, = arguments\nfor _ in range({times}):\n    y = torch.exp(x).sin().cos()\nreturn y"
+"""How often is for the test to say: memory that is new to a call costs as much as some of the times."""
+WASTEFUL = task("T/2", WASTEFUL_OF.format(times=6), "[torch.randn(64, 1024)]")
 
 
 def set_ceilings(store: Path | None = None, bytes_per_s: float = 1e15) -> None:

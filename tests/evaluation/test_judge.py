@@ -11,7 +11,7 @@ import time
 
 import pytest
 import sources
-from small_programs import HONEST, SOFTSIGN, WASTEFUL, kept, program, set_ceilings, task, workers_of
+from small_programs import HONEST, SOFTSIGN, WASTEFUL, WASTEFUL_OF, kept, program, set_ceilings, task, workers_of
 
 from vegflow.config.evaluation import EvaluationConfig
 from vegflow.errors import ConfigError
@@ -67,7 +67,8 @@ def several(count):
 
 
 def test_skipping_redundant_work_is_a_speedup():
-    (verdict,) = judge(program("return torch.exp(x).sin().cos()"), task_id="T/2")
+    very = {"T/2": task("T/2", WASTEFUL_OF.format(times=60), "[torch.randn(64, 1024)]")}
+    (verdict,) = judge(program("return torch.exp(x).sin().cos()"), task_id="T/2", tasks=very)
     assert verdict.status == "correct"
     assert verdict.speedup > 1.3
     assert verdict.fast

@@ -70,11 +70,13 @@ def test_wrong_settings_are_one_sentence(name, settings, sentence):
     assert sentence in str(caught.value)
 
 
-@pytest.mark.parametrize("key", ["top_p", "top_k", "min_p"])
-def test_filters_are_no_part_of_sampling(key):
-    """They would change the distribution that log-probabilities are recorded under, and bias every ratio."""
-    with pytest.raises(ConfigError, match=f"sampling.{key}: unknown key"):
-        parse_study({**STUDY, "sampling": {key: 0.9}})
+@pytest.mark.parametrize(("key", "value"), [("top_p", 0.9), ("top_k", 5), ("min_p", 0.1)])
+def test_trajectories_do_not_learn_from_filtered_samples(key, value):
+    """Log-probabilities are of the whole distribution: the ratio of an update would not know of the filter."""
+    with pytest.raises(
+        ConfigError, match=f"sampling.{key}: trajectories learn from rollouts of the whole distribution"
+    ):
+        parse_study({**STUDY, "sampling": {key: value}})
 
 
 REPORTED = {

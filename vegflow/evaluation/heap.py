@@ -45,7 +45,10 @@ def close() -> None:
 
 
 def settle(size: int) -> None:
-    """As `close`, and `size` bytes of fresh memory whose pages exist, from the beginning of a huge page on."""
+    """As `close`, and `size` bytes of fresh memory whose pages exist, from the beginning of a huge page on.
+
+    For a process that has made a call before: the first one takes memory for good, behind which buffers would lie.
+    """
     close()
     start = _libc.malloc(SMALLEST_GAP) + SMALLEST_GAP
     if gap := -start % HUGE_PAGE:
