@@ -24,7 +24,7 @@ from vegflow.artifacts.rollouts import ROLLOUTS
 from vegflow.artifacts.selections import SELECTIONS
 from vegflow.config.selection import SelectionConfig
 from vegflow.errors import ArtifactError, ConfigError
-from vegflow.statistics.best_of import expected_bests
+from vegflow.statistics.best_of import expected_bests, kept_while_small
 
 NLL_CHOICES: dict[str, tuple[pl.Expr, tuple[str, ...]]] = {
     "sum": (-pl.col("logprob"), ("logprob",)),
@@ -495,7 +495,7 @@ def _counts(codes: np.ndarray) -> np.ndarray:
     return counts[group]
 
 
-@functools.cache
+@kept_while_small
 def van_der_corput(n: int) -> np.ndarray:
     """Position [n] of each rank when ranks are visited as 0, n - 1, the middle, the quarters, and so on."""
     seen: dict[int, None] = dict.fromkeys([0, n - 1])

@@ -1,7 +1,7 @@
-"""Intervals of means over tasks: Student's t on task means, with bounds respected and small numbers of tasks allowed for.
+"""Intervals of means over tasks: which method which quantity gets, and how the variance of a mean is estimated.
 
 Knows units (one value a task and seed). Tasks are the independent units; the percentile bootstrap of few tasks is too
-short (docs/statistics.md has the table), so quantiles are Student's with as many degrees of freedom as tasks leave.
+short (docs/statistics.md has the table). Shares and ratios are bounded and skewed: `bounded` has their ends.
 """
 
 from collections.abc import Sequence
@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from scipy import special, stats
 
 from vegflow.statistics.bootstrap import Interval, Resampling
+from vegflow.statistics.bounded import ratio_ends, ratio_ends_of_moments, share_ends, share_ends_of_moments
 
 SHARE = (0.0, 1.0)
 """Bounds of a share."""
@@ -43,10 +44,9 @@ def mean_interval(
         return Interval(None)
     _, of_unit, counts = np.unique(names[known], return_inverse=True, return_counts=True)
     means = np.bincount(of_unit, weights=array[known]) / counts
-    variance, df = (means.var(ddof=1) / len(means), len(means) - 1.0) if len(means) > 1 else (0.0, 0.0)
-    if crossed and len(means) > 1:
-        variance, df = crossed_variance(array, names, np.asarray(seeds)) or (variance, df)
-    return interval(float(means.mean()), variance, df, len(means), how.confidence, bounds)
+    if crossed and len(means) > 1 and (found := crossed_variance(array, names, np.asarray(seeds))):
+        return interval(float(means.mean()), *found, len(means), how.confidence, bounds)
+    return interval_of_means(means, how, bounds)
 
 
 def task_means(values: np.ndarray, tasks: np.ndarray) -> np.ndarray:
@@ -60,9 +60,14 @@ def task_means(values: np.ndarray, tasks: np.ndarray) -> np.ndarray:
 
 
 def interval_of_means(means: np.ndarray, how: Resampling, bounds: Bounds | None = None) -> Interval:
-    """As `mean_interval`, of task means [T] without gaps."""
-    spread = means.var(ddof=1) / len(means) if len(means) > 1 else 0.0
-    return interval(float(means.mean()), float(spread), len(means) - 1.0, len(means), how.confidence, bounds)
+    """As `mean_interval`, of task means [T] without gaps: what `interval` does, from more than two moments."""
+    value, n = float(means.mean()), len(means)
+    spread = float(means.var(ddof=1)) / n if n > 1 else 0.0
+    if spread >= EXACTLY_EQUAL and bounds == SHARE:
+        return Interval(value, *share_ends(means, how.confidence))
+    if spread >= EXACTLY_EQUAL and bounds == POSITIVE and value > 0 and means.min() >= 0:
+        return Interval(value, *ratio_ends(means, how.confidence))
+    return interval(value, spread, n - 1.0, n, how.confidence, bounds)
 
 
 def interval(
@@ -70,13 +75,9 @@ def interval(
 ) -> Interval:
     """Interval of a mean whose variance is estimated with `df` degrees of freedom from `n_tasks` tasks.
 
-    - A share m: the score interval (Wilson 1927) with Student's quantile and the effective number of tasks
-      m(1 - m) / variance, so that it stays inside [0, 1] and does not shrink to nothing near its ends. The variance
-      of a task is that seen, plus one task's worth of the largest possible, m(1 - m): few tasks of which most are
-      near 0 show too little of it (docs/statistics.md).
-    - A mean of ratios m: m exp(-+ t s / m), Student's t on its logarithm by the delta method, so that it stays above 0 and
-      reaches further upwards, as few tasks with large speedups do.
-    - Any other value: value -+ t s, cut at its bounds.
+    - A share: the posterior of its mean with half a task's worth of belief at either bound (`bounded.share_ends`).
+    - A mean of ratios: the logarithms taken for normal, with the tail that few tasks do not show (`bounded.ratio_ends`).
+    - Any other value: Student's value -+ t s, cut at its bounds.
     - All tasks equal: their value v has a probability of at least (alpha/2)^(1/T), so the mean lies within
       1 - (alpha/2)^(1/T) of the way from v to either bound; without bounds nothing can be said and there are no ends.
     """
@@ -88,16 +89,11 @@ def interval(
             return Interval(value)
         room = 1 - tail ** (1 / n_tasks)
         return Interval(value, value - room * (value - bounds[0]), value + room * (bounds[1] - value))
-    t = float(special.stdtrit(df, 1 - tail))
-    if bounds == SHARE and 0 < value < 1:
-        variance = (variance * (n_tasks - 1) + value * (1 - value) / n_tasks) / n_tasks
-        effective = value * (1 - value) / variance
-        centre = (value + t**2 / (2 * effective)) / (1 + t**2 / effective)
-        half = t / (1 + t**2 / effective) * np.sqrt(variance + t**2 / (4 * effective**2))
-        return Interval(value, float(max(0.0, centre - half)), float(min(1.0, centre + half)))
-    half = t * float(np.sqrt(variance))
+    if bounds == SHARE:
+        return Interval(value, *share_ends_of_moments(value, variance, df, n_tasks, confidence))
     if bounds == POSITIVE and value > 0:
-        return Interval(value, value * float(np.exp(-half / value)), value * float(np.exp(half / value)))
+        return Interval(value, *ratio_ends_of_moments(value, variance, df, n_tasks, confidence))
+    half = float(special.stdtrit(df, 1 - tail)) * float(np.sqrt(variance))
     low, high = value - half, value + half
     return Interval(value, *((low, high) if bounds is None else (max(low, bounds[0]), min(high, bounds[1]))))
 

@@ -5,16 +5,16 @@ processes may share them.
 """
 
 import multiprocessing
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
 
 from vegflow.artifacts.evaluations import EVALUATIONS
-from vegflow.artifacts.frames import scan_frame, task_blocks
+from vegflow.artifacts.frames import scan_frame, task_blocks, tasks_of
 from vegflow.artifacts.rollouts import ROLLOUTS
 from vegflow.config.analysis import AnalysisConfig, StudyFacts
 from vegflow.errors import ArtifactError
@@ -48,6 +48,18 @@ class Source:
                 optional=(*optional, "task_id") if optional else (),
             ),
         )
+
+    def places(self) -> dict[str, frozenset[str]]:
+        """Tasks whose rows each file has; files that do not name their tasks are left out."""
+        return {path: tasks for path in (*self.rollouts, *self.evaluations) if (tasks := tasks_of(path)) is not None}
+
+    def of(self, tasks: Collection[str], places: Mapping[str, frozenset[str]]) -> "Source":
+        """The files among these that may have rows of some tasks."""
+
+        def holding(paths: tuple[str, ...]) -> tuple[str, ...]:
+            return tuple(path for path in paths if path not in places or not places[path].isdisjoint(tasks))
+
+        return replace(self, rollouts=holding(self.rollouts), evaluations=holding(self.evaluations))
 
     def columns(self) -> list[str]:
         """Columns that `block` has; no rows are read."""
@@ -90,7 +102,8 @@ def analyse_stored(
     blocks: list[list[str] | None] = [None] if n_samples <= most else list(task_blocks(rollouts, most))
     what = wanted(config, facts, source.columns(), n_samples)
     scored = nll["rollout_id"].unique()
-    work = [(source, block, scored, _of(selections, block), what) for block in blocks]
+    places = source.places() if len(blocks) > 1 else {}
+    work = [(source.of(block or (), places), block, scored, _of(selections, block), what) for block in blocks]
     parts = list(_all(work, min(processes, len(blocks))))
     return tabulate(together(parts), what, nll, updates, paper)
 
