@@ -20,8 +20,8 @@ def pipeline(tables: Frames, facts: StudyFacts) -> View:
     most = own["m"].max() if own.height else 0
     rows = [
         [
-            r["source"], r["task_set"], r["order"], r["stop"], str(r["m"]), with_interval(r["success"], r["low"], r["high"], "share"),
-            with_interval(r["gain"], r["gain_low"], r["gain_high"], "points"), p_value(r["permutation_p"]), ratio(r["speedup"]),
+            r["source"], r["task_set"], r["order"], r["stop"], str(r["m"]), with_interval(r["success"], r["low"], r["high"], "share", r["n_tasks"]),
+            with_interval(r["gain"], r["gain_low"], r["gain_high"], "points", r["n_tasks"]), p_value(r["permutation_p"]), ratio(r["speedup"]),
             number(r["evaluations"]), number(r["seconds"]),
         ]
         for r in own.to_dicts() if r["m"] in (*BUDGETS, most)
@@ -41,7 +41,7 @@ def sharpening(tables: Frames, facts: StudyFacts) -> View:
     """Power sampling without training."""
     rows = [
         [
-            r["source"], r["task_set"], number(r["alpha"]), with_interval(r["fast_1"], r["low"], r["high"], "share"), share(r["correct"]),
+            r["source"], r["task_set"], number(r["alpha"]), with_interval(r["fast_1"], r["low"], r["high"], "share", r["n_tasks"]), share(r["correct"]),
             ratio(r["mean_speedup"]), number(r["effective_samples"]), number(r["effective_least"]), share(r["unreliable"]),
         ]
         for r in tables["sharpening"].to_dicts()

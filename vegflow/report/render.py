@@ -25,7 +25,7 @@ from vegflow.report.measured import measured_views
 from vegflow.report.staged_views import headline, staged_views, verdicts
 from vegflow.report.study_tables import MARK_NOTE, differences, noisy_tasks, ran_where
 from vegflow.report.tables import views
-from vegflow.report.text import in_unit, interval, natural, number, ratio, share
+from vegflow.report.text import FEW, FEW_MARK, FEW_NOTE, in_unit, interval, natural, number, ratio, share
 
 TEMPLATE = "report.html.j2"
 VEGA_LITE = "6.4"
@@ -169,6 +169,7 @@ def render(
         ran_where=ran_where(frames, about),
         claims=claims,
         inside=_inside(frames["claims"]),
+        few_note=FEW_NOTE if any(FEW_MARK in claim["interval"] for claim in claims) else "",
         counts={verdict: sum(claim["verdict"] == verdict for claim in claims) for verdict in VERDICTS},
         check=next((row for row in frames["self_check"].to_dicts() if row["task_id"] == "all"), None),
         figures=[_figure(name, spec) for name, spec in figures.items()],
@@ -194,7 +195,7 @@ def _claim(row: dict[str, Any]) -> dict[str, Any]:
     return row | {
         "paper": in_unit(row["paper"], row["unit"]),
         "ours": in_unit(row["ours"], row["unit"]),
-        "interval": interval(row["low"], row["high"], row["unit"]),
+        "interval": interval(row["low"], row["high"], row["unit"]) + (FEW_MARK if 0 < row["n_tasks"] < FEW else ""),
         "difference": _difference(row),
         "where": {True: "inside our interval", False: "outside our interval", None: ""}[row["inside"]],
         "slug": row["verdict"].replace(" ", "-"),
