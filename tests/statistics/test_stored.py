@@ -91,6 +91,22 @@ def test_the_fewest_columns_are_enough(tmp_path):
     assert report == tmp_path / "analysis" / "report.html"
 
 
+def test_entropy_and_self_certainty_select_where_they_are_recorded(tmp_path):
+    study = bare(tmp_path)
+    drawn = pl.read_parquet(tmp_path / "rollouts.parquet")
+    # An entropy that is the surprisal picks what confidence picks; a self-certainty that is the surprisal, the other end.
+    drawn.with_columns(entropy=-pl.col("logprob"), self_certainty=-pl.col("logprob").cast(pl.Float32)).write_parquet(
+        tmp_path / "rollouts.parquet"
+    )
+    analyse_folder(tmp_path, config=CONFIG, report=False)
+    made = pl.read_parquet(tmp_path / "analysis" / "tables" / "strategies.parquet")
+    rates = dict(made.select("strategy", "mean_speedup").rows())
+    assert rates["confidence-guided@entropy"] == rates["confidence-guided"]
+    assert rates["confidence-guided@self-certainty"] == rates["surprisal-guided"]
+    assert dict(made.select("strategy", "nll_choice").rows())["confidence-guided@entropy"] == "entropy"
+    assert "entropy" not in study.rollouts.columns
+
+
 def test_what_is_absent_is_named(tmp_path):
     with pytest.raises(ArtifactError, match="there is no such folder"):
         analyse_folder(tmp_path / "nowhere")

@@ -15,13 +15,20 @@ import pyarrow as pa
 
 from vegflow.artifacts.evaluations import EVALUATIONS
 from vegflow.artifacts.frames import scan_frame, task_blocks, tasks_of
-from vegflow.artifacts.rollouts import ROLLOUTS
+from vegflow.artifacts.rollouts import FURTHER, ROLLOUTS
 from vegflow.config.analysis import AnalysisConfig, StudyFacts
 from vegflow.errors import ArtifactError
 from vegflow.statistics.analyse import tabulate
 from vegflow.statistics.paper import PaperNumber
 from vegflow.statistics.reduce import Reduced, Wanted, reduce, together, wanted
-from vegflow.statistics.samples import EVALUATION_COLUMNS, OPTIONAL, ROLLOUT_COLUMNS, completed, join_samples
+from vegflow.statistics.samples import (
+    EVALUATION_COLUMNS,
+    FURTHER_COLUMNS,
+    OPTIONAL,
+    ROLLOUT_COLUMNS,
+    completed,
+    join_samples,
+)
 
 BLOCK = 1_000_000
 """Rollouts of a block: about 1 GB while it is reduced."""
@@ -39,8 +46,10 @@ class Source:
         """Both tables, the columns that the analysis looks at. Raises ArtifactError for files that do not fit."""
         optional = OPTIONAL if self.foreign else ()
         columns = [name for name in EVALUATION_COLUMNS if name != "rollout_id"]
+        schema = pa.schema([*ROLLOUTS, *FURTHER]) if self.foreign else ROLLOUTS
+        columns_of_rollouts = (*ROLLOUT_COLUMNS, *FURTHER_COLUMNS) if self.foreign else ROLLOUT_COLUMNS
         return (
-            scan_frame(self.rollouts, ROLLOUTS, ROLLOUT_COLUMNS, optional=optional),
+            scan_frame(self.rollouts, schema, columns_of_rollouts, optional=optional),
             scan_frame(
                 self.evaluations,
                 EVALUATIONS,

@@ -7,6 +7,7 @@ from pathlib import Path
 from vegflow.artifacts.analysis import ANALYSIS_TABLES
 from vegflow.artifacts.frontier import FRONTIER_TABLES
 from vegflow.artifacts.io import atomic, read_provenance, read_table
+from vegflow.artifacts.reward_model import REWARD_MODELS
 from vegflow.config.analysis import StudyFacts
 from vegflow.config.report import ReportFacts
 from vegflow.report.render import load_caveats, render
@@ -22,7 +23,8 @@ def main(args: Namespace) -> None:
     more = {Path(path).stem: json.loads(Path(path).read_text()) for path in args.staged_figures}
     facts, caveats = StudyFacts(**args.options["facts"]), load_caveats(args.caveats)
     measured = {Path(path).parent.parent.name: read_table(path, ANALYSIS_TABLES["claims"]) for path in args.measured}
-    html = render(tables, drawn, facts, about, caveats, staged, more, measured)
+    rankings = [read_table(path, REWARD_MODELS) for path in args.rankings]
+    html = render(tables, drawn, facts, about, caveats, staged, more, measured, rankings)
     with atomic(args.output) as temporary:
         temporary.write_text(html, encoding="utf-8")
 
@@ -31,5 +33,5 @@ if __name__ == "__main__":
     run(
         main,
         required=("options", "caveats", "output"),
-        many=("tables", "figures", "staged", "staged_figures", "measured"),
+        many=("tables", "figures", "staged", "staged_figures", "measured", "rankings"),
     )
