@@ -126,10 +126,18 @@ def test_a_damaged_file_is_named(tmp_path):
 
 def test_the_command_needs_no_torch_and_no_snakemake(tmp_path):
     bare(tmp_path)
-    program = (
-        "import sys; from vegflow.cli import main; sys.argv = ['vegflow', 'analyse', sys.argv[1], '--set', 'bootstrap=100']\n"
-        "main(); assert not {'torch', 'snakemake', 'transformers'} & set(sys.modules), 'imported'"
-    )
+    program = """
+import sys
+from importlib.abc import MetaPathFinder
+class Absent(MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "snakemake", "transformers", "peft"):
+            raise ModuleNotFoundError(f"No module named {name!r}")
+sys.meta_path.insert(0, Absent())
+from vegflow.cli import main
+sys.argv = ["vegflow", "analyse", sys.argv[1], "--set", "bootstrap=100"]
+main()
+"""
     done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "report.html" in done.stdout
@@ -150,3 +158,23 @@ def test_wrong_options_are_one_sentence(tmp_path, monkeypatch, options, message)
     monkeypatch.setattr(sys, "argv", ["vegflow", "analyse", str(tmp_path), *options])
     with pytest.raises(SystemExit, match=message):
         main()
+
+
+def test_a_block_reads_only_the_files_that_hold_its_tasks(folder, tmp_path):
+    study = make_study(n_tasks=3, k=8, group=2, steps=1, runs=(42,), seeds=(42,))
+    drawn = study.rollouts.filter(pl.col("step").is_null())
+    judged = study.evaluations.join(drawn.select("rollout_id"), on="rollout_id", how="semi")
+    (tmp_path / "rollouts").mkdir()
+    (tmp_path / "evaluations").mkdir()
+    tasks = sorted(drawn["task_id"].unique())
+    for task in tasks:
+        name = task.replace("/", "-")
+        drawn.filter(pl.col("task_id") == task).write_parquet(tmp_path / "rollouts" / f"{name}.parquet")
+        judged.filter(pl.col("task_id") == task).drop("task_id").write_parquet(
+            tmp_path / "evaluations" / f"{name}.parquet"
+        )
+    source = read_folder(tmp_path).source
+    own = source.of([tasks[0]], source.places())
+    assert [path.rsplit("/", 1)[1] for path in own.rollouts] == [f"{tasks[0].replace('/', '-')}.parquet"]
+    assert own.evaluations == source.evaluations  # they do not name their tasks
+    assert own.block([tasks[0]]).equals(source.block([tasks[0]]))

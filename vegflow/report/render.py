@@ -77,6 +77,11 @@ CAPTIONS = {
         "Success against what it costs: at most m samples are evaluated in the order given, stopping at the first fast_1 (solid) or "
         "the first correct one (dashed). Random order is exact. The last point of “first correct” is the paper's selection.",
     ),
+    "figure8_costs": (
+        "Open question 2. What a budget of m costs, and what it finds",
+        "The same pipelines against m, the most samples evaluated: success, expected evaluations and expected seconds a task, where "
+        "evaluation stops at the first fast_1 sample (left) or at the first correct one (right).",
+    ),
     "figure9_sharpening": (
         "Over-sharpening without training",
         "Stored samples reweighted to q^α. Dotted: the adapted policy's steps. Where the effective number of samples is small "
