@@ -31,6 +31,8 @@ from vegflow.report.view import View
 
 TEMPLATE = "report.html.j2"
 VEGA_LITE = "6.4"
+FOREMOST = (1, 2, 4)
+"""Findings of the audit that stand at the report's top: a mean set against a maximum, arms that differ at step 0, the probe's sign."""
 SHOWN_TASKS = 400
 """Tasks whose programs stand in the report; the table `candidates` has all."""
 SHOWN_CANDIDATES = 40
@@ -154,12 +156,14 @@ def render(
     staged_figures: Mapping[str, dict[str, Any]] | None = None,
     measured: Mapping[str, pa.Table] | None = None,
     rankings: Sequence[pa.Table] = (),
+    jobs: Sequence[tuple[str, str]] = (),
 ) -> str:
     """The report as HTML.
 
     `tables` are those of `ANALYSIS_TABLES`, `figures` Vega-Lite specifications by name; `staged`, those of
     `FRONTIER_TABLES`, and `staged_figures` make the section on staged verification, which is left out without them;
-    `measured` are the claims of studies that are kept as data, by name, `rankings` tables of `REWARD_MODELS`. Same input, same text.
+    `measured` are the claims of studies that are kept as data, by name, `rankings` tables of `REWARD_MODELS`,
+    `jobs` what each rule's jobs took (`jobs.job_rows`). Same input, same text.
     """
     frames = {name: pl.DataFrame(pl.from_arrow(table)) for name, table in tables.items()}
     rankers = reward_views(rankings)
@@ -175,7 +179,8 @@ def render(
     return environment.get_template(TEMPLATE).render(
         about=about,
         differences=differences(frames, facts, about),
-        ran_where=ran_where(frames, about),
+        ran_where=[*ran_where(frames, about), *jobs],
+        foremost=[c for c in caveats if c.number in FOREMOST and any(frames[t].height for t in c.needs if t in frames)],
         claims=claims,
         inside=_inside(frames["claims"]),
         few_note=FEW_NOTE if any(FEW_MARK in claim["interval"] for claim in claims) else "",

@@ -55,6 +55,7 @@ rule render:
         options=options.render(),
         code=code_digest("workflow/scripts/render.py"),
         versions=versions("jinja2", "polars", "vl-convert-python"),
+        jobs=BENCHMARKS,
     shell:
         "python -m vegflow.warm render --options {params.options:q} --tables {input.tables} --figures {input.figures}"
-        " --staged {input.staged} --staged_figures {input.staged_figures} --measured {input.measured} --rankings {input.rankings} --caveats {input.caveats} --output {output} > {log} 2>&1"
+        " --staged {input.staged} --staged_figures {input.staged_figures} --measured {input.measured} --rankings {input.rankings} --caveats {input.caveats} --jobs {params.jobs:q} --output {output} > {log} 2>&1"
