@@ -54,7 +54,7 @@ def trajectory(tables: Frames, facts: StudyFacts) -> View:
         "trajectory", "Trajectories, mean over seeds",
         "Step s is sampled from policy s, after s updates. Rollouts are cumulative, per seed. Any-of-K counts tasks with "
         "a fast_1 sample among the step's group. A trajectory that draws new tasks at each step (training) is not "
-        "comparable from step to step. `fast` asks the whole interval of a speedup, where fast_1 asks its point estimate: one "
+        "comparable from step to step. The column fast asks the whole interval of a speedup, where fast_1 asks its point estimate: one "
         "program has one verdict, so a policy can learn a lucky one. Paper: Table 6 (seed 42) and Table 5.",
         ["trajectory", "step", "rollouts", "fast_1 per sample", "paper", "any of K", "fast", "correct", "paper", "mean speedup",
          "NLL", "distinct programs"], rows,

@@ -69,7 +69,7 @@ def pipeline(tables: Tables, facts: StudyFacts) -> dict[str, Any]:
             axis=alt.Axis(format="~g"),
         ),
         color=alt.Color(
-            "order:N", scale=alt.Scale(domain=orders, range=[SHOWN[o] for o in orders]), legend=alt.Legend(columns=3)
+            "order:N", scale=alt.Scale(domain=orders, range=[SHOWN[o] for o in orders]), legend=alt.Legend(columns=2)
         ),
         opacity=alt.condition(pick, alt.value(1), alt.value(0.1)),
     )
@@ -115,7 +115,7 @@ def costs(tables: Tables, facts: StudyFacts) -> dict[str, Any]:
         .mark_line(point=alt.OverlayMarkDef(size=18))
         .encode(
             x=alt.X("m:Q", scale=alt.Scale(type="log", base=2), axis=alt.Axis(format="~g", tickCount=6), title=None),
-            y=alt.Y("value:Q", title=None, axis=alt.Axis(format="~g", tickCount=4)),
+            y=alt.Y("value:Q", title=None, axis=alt.Axis(format=".3~g", tickCount=4)),
             color=alt.Color("order:N", scale=alt.Scale(domain=orders, range=[SHOWN[o] for o in orders]),
                             legend=alt.Legend(columns=3)),
             opacity=alt.condition(pick, alt.value(1), alt.value(0.1)),
@@ -168,12 +168,12 @@ def sharpening(tables: Tables, facts: StudyFacts) -> dict[str, Any]:
         ],
     )
     layers = band + line
-    steps = [
-        {"value": r["fast_1"], "text": f"step {r['step']}"}
-        for r in (
-            rows_of(tables["trajectory"], trajectory=facts.comparison.adaptation, seed=None) if facts.comparison else []
-        )
-    ]
+    taken = rows_of(tables["trajectory"], trajectory=facts.comparison.adaptation, seed=None) if facts.comparison else []
+    at: dict[float, list[str]] = {}
+    for r in taken:  # steps that would be written over one another share a label
+        near = next((value for value in at if abs(value - r["fast_1"]) < 0.025), r["fast_1"])
+        at.setdefault(near, []).append(str(r["step"]))
+    steps = [{"value": v, "text": f"step{'s' if len(n) > 1 else ''} {', '.join(n)}"} for v, n in at.items()]
     if steps:
         ruled = alt.Chart(inline(steps)).encode(y="value:Q", tooltip=["text:N", alt.Tooltip("value:Q", format=".1%")])
         layers += ruled.mark_rule(strokeDash=[2, 4], color=FAMILIES["adaptation"], opacity=0.6)

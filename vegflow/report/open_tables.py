@@ -31,7 +31,7 @@ def pipeline(tables: Frames, facts: StudyFacts) -> View:
         "Samples are ranked before any is evaluated; at most m are evaluated in order, and evaluation stops at the first "
         "correct, or the first fast_1, one. At m = K and “first correct” this is the paper's selection after the fact. Random order "
         "is exact over all orders; the gain is over it, on the same tasks, with the p of sign-flipped task means (not "
-        "corrected for the many rows). More stops and budgets are in the table `pipeline`.",
+        "corrected for the many rows). More stops and budgets are in the table pipeline.",
         ["sample set", "tasks", "order", "stops at", "m", "fast_1 found", "gain over random", "p", "speedup", "evaluations", "seconds"],
         rows, 4, "This study has no sample set.",
     )  # fmt: skip
