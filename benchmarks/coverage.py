@@ -3,7 +3,7 @@
 A population (`vegflow.statistics.planted`) has a known fast_1, a known relation of surprisal and speedup and a known
 drift of adaptation; the null population has neither relation nor drift. Beside our intervals stands the percentile
 cluster bootstrap of tasks that they replace. The methods were chosen on none of these populations alone: three others
-stand beside the first. For a share outside 93 to 97 % it is asked whether another nominal level would bring it in.
+stand beside the first.
 `VEGFLOW_STUDIES` studies of each size and population (1000 if unset); with `VEGFLOW_TABLE=docs/statistics.md` the tables
 between its markers are written anew.
 """
@@ -27,9 +27,7 @@ from vegflow.statistics.intervals import (
     SHARE,
     clustered,
     correlation_interval,
-    interval_of_means,
     mean_interval,
-    task_means,
 )
 from vegflow.statistics.paired import sign_test, task_permutation, wilcoxon
 from vegflow.statistics.planted import POPULATIONS, Drawn, Population, draw_study, truth
@@ -38,7 +36,6 @@ STUDIES = int(os.environ.get("VEGFLOW_STUDIES", "1000"))
 SIZES = (5, 10, 20, 40)
 HOW = Resampling(replicates=500)
 BAND = (0.93, 0.97)
-LEVELS = tuple(np.arange(0.9, 0.9951, 0.0025))
 FOURTH = "the same of speedups to the 4th power"
 BOUNDS = {
     "per-sample fast_1": SHARE, "pass@16": SHARE, "surprisal-guided fast_1": SHARE,
@@ -54,11 +51,11 @@ Key = tuple[str, str, int]
 def run() -> dict[str, Any]:
     """Draw the studies, print the tables, and return the least and largest coverage and level."""
     started = time.monotonic()
-    covered, bootstrapped, steps = coverage(STUDIES, SIZES)
+    covered, bootstrapped = coverage(STUDIES, SIZES)
     levels = level(STUDIES, SIZES)
     text = {
         "coverage": coverage_table(covered, bootstrapped), "populations": populations_table(covered),
-        "steps": steps_table(covered, steps), "level": level_table(levels),
+        "level": level_table(levels),
     }  # fmt: skip
     print("\n\n".join(text.values()))
     if path := os.environ.get("VEGFLOW_TABLE"):
@@ -83,51 +80,40 @@ def outside(value: float) -> bool:
     return not BAND[0] <= round(value, 3) <= BAND[1]
 
 
-def coverage(studies: int, sizes: tuple[int, ...], seed: int = 0) -> tuple[dict, dict, dict]:
+def coverage(studies: int, sizes: tuple[int, ...], seed: int = 0) -> tuple[dict, dict]:
     """Share of studies whose interval holds the truth: ours by `Key`, the percentile bootstrap's of the first population
-    by (quantity, tasks), and of shares outside the band what other nominal levels give, by `Key`.
+    by (quantity, tasks).
     """
     cells = [(label, size, studies, seed) for size in sorted(sizes, reverse=True) for label in POPULATIONS]
     with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
         found = list(pool.map(_cell, cells))
     order = {key: place for place, key in enumerate((p, s) for p in POPULATIONS for s in sizes)}
     found.sort(key=lambda one: order[one[0]])
-    covered = {(*key[:1], name, key[1]): v for key, own, _, _ in found for name, v in own.items()}
-    older = {(name, key[1]): v for key, _, own, _ in found for name, v in own.items()}
-    return covered, older, {(*key[:1], name, key[1]): v for key, _, _, own in found for name, v in own.items()}
+    covered = {(*key[:1], name, key[1]): v for key, own, _ in found for name, v in own.items()}
+    return covered, {(name, key[1]): v for key, _, own in found for name, v in own.items()}
 
 
-def _cell(cell: tuple[str, int, int, int]) -> tuple[tuple[str, int], dict, dict, dict]:
-    """One population and size: coverage of ours and of the bootstrap by quantity, and `at_levels` of shares outside."""
+def _cell(cell: tuple[str, int, int, int]) -> tuple[tuple[str, int], dict, dict]:
+    """One population and size: coverage of ours and of the bootstrap by quantity."""
     label, size, studies, seed = cell
     place, population = list(POPULATIONS).index(label), POPULATIONS[label]
     known = _truth(label, seed)
     hits: dict[str, list[bool]] = {}
     older: dict[str, list[bool]] = {}
-    drawn: dict[str, list[np.ndarray]] = {}
     for number in range(studies):
         study = draw_study(population, size, np.random.default_rng([seed, size, number, *[place] * (place > 0)]))
         for name, found in intervals(study, heavy=place == 0).items():
             if found.low is not None and found.high is not None:
                 hits.setdefault(name, []).append(found.low <= known[name] <= found.high)
-            if BOUNDS.get(name) == SHARE:
-                drawn.setdefault(name, []).append(task_means(study.values[name], study.tasks))
         for name, found in (bootstraps(study) if place == 0 else {}).items():
             older.setdefault(name, []).append(found.low <= known[name] <= found.high)
     covered = {name: float(np.mean(v)) for name, v in hits.items()}
-    steps = {name: at_levels(means, known[name]) for name, means in drawn.items() if outside(covered[name])}
-    return (label, size), covered, {name: float(np.mean(v)) for name, v in older.items()}, steps
+    return (label, size), covered, {name: float(np.mean(v)) for name, v in older.items()}
 
 
 @functools.cache
 def _truth(label: str, seed: int) -> dict[str, float]:
     return truth(POPULATIONS[label], np.random.default_rng(seed + 10**6))
-
-
-def at_levels(studies: list[np.ndarray], known: float) -> list[float]:
-    """Coverage of our interval of a share at each of `LEVELS`, from the studies' task means."""
-    ends = [[interval_of_means(means, Resampling(confidence=c), SHARE) for means in studies] for c in LEVELS]
-    return [float(np.mean([one.low <= known <= one.high for one in row])) for row in ends]
 
 
 def intervals(study: Drawn, heavy: bool = True) -> dict[str, Any]:
@@ -210,22 +196,6 @@ def populations_table(covered: dict) -> str:
         "interval of: " + " / ".join(OTHERS),
         {n: [" / ".join(f"{covered[label, n, s]:.1%}" for label in OTHERS) for s in SIZES] for n in names},
     )
-
-
-def steps_table(covered: dict, steps: dict) -> str:
-    """Markdown: shares outside the band, and the coverages nearest to it that any nominal level from 90 to 99.5 % gives."""
-    rows = [
-        "| share | population | tasks | coverage | nearest below 93 % | inside | nearest above 97 % |",
-        "| --- " * 7 + "|",
-    ]
-    for (label, name, size), values in steps.items():
-        below = [v for v in values if round(v, 3) < BAND[0]]
-        above = [v for v in values if round(v, 3) > BAND[1]]
-        inside = sorted({f"{v:.1%}" for v in values if not outside(v)})
-        nearest = [f"{end:.1%}" if end else "none" for end in (max(below, default=0.0), min(above, default=0.0))]
-        cells = [name, label, str(size), f"{covered[label, name, size]:.1%}"]
-        rows.append("| " + " | ".join([*cells, nearest[0], ", ".join(inside) or "none", nearest[1]]) + " |")
-    return "\n".join(rows)
 
 
 def _table(head: str, rows: dict[str, list[str]]) -> str:

@@ -165,3 +165,13 @@ def test_the_task_permutation_holds_its_level_and_finds_what_is_planted():
         rejected[planted] = np.mean(np.array(p) <= 0.05)
     assert rejected[False] <= 0.15
     assert rejected[True] >= 0.6
+
+
+def test_a_task_with_most_of_the_samples_leaves_fewer_tasks_that_count():
+    rng = np.random.default_rng(1)
+    values, even = rng.normal(size=60), np.repeat(np.arange(6), 10)
+    uneven = np.repeat(np.arange(6), [40, 4, 4, 4, 4, 4])
+    assert clustered(values - values.mean(), even)[1] == pytest.approx(6)
+    assert clustered(values - values.mean(), uneven)[1] == pytest.approx(60**2 / (40**2 + 5 * 4**2))
+    assert clustered(values - values.mean(), uneven, np.array([1.0, 1, 1, 0, 0, 0]))[1] == pytest.approx(3)
+    assert clustered(values - values.mean(), np.zeros(60)) == (0.0, 1.0)

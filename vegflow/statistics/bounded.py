@@ -43,7 +43,7 @@ def _dirichlet(n: int) -> np.ndarray:
     return np.random.default_rng(0).dirichlet(np.r_[np.ones(n), PRIOR, PRIOR], DRAWS)
 
 
-def share_ends_of_moments(value: float, variance: float, df: float, n_tasks: int, confidence: float) -> Ends:
+def share_ends_of_moments(value: float, variance: float, df: float, n_tasks: float, confidence: float) -> Ends:
     """As `share_ends`, from a mean and its variance with `df` degrees of freedom: a beta distribution of the posterior's moments.
 
     With fewer degrees of freedom than tasks leave (runs that tasks share), the variance grows by the square of the ratio
@@ -76,12 +76,12 @@ def ratio_ends(means: np.ndarray, confidence: float) -> Ends:
     return _log_normal_ends(value, spread, n - 1.0, n, confidence)
 
 
-def ratio_ends_of_moments(value: float, variance: float, df: float, n_tasks: int, confidence: float) -> Ends:
+def ratio_ends_of_moments(value: float, variance: float, df: float, n_tasks: float, confidence: float) -> Ends:
     """As `ratio_ends`, from a mean and its variance with `df` degrees of freedom; s^2 is ln(1 + cv^2)."""
     return _log_normal_ends(value, float(np.log1p(n_tasks * variance / value**2)), df, n_tasks, confidence)
 
 
-def _log_normal_ends(value: float, spread: float, df: float, n_tasks: int, confidence: float) -> Ends:
+def _log_normal_ends(value: float, spread: float, df: float, n_tasks: float, confidence: float) -> Ends:
     tail = (1 - confidence) / 2
     of_mean = special.stdtrit(df, tail) ** 2 * spread / n_tasks
     below = np.hypot(np.sqrt(of_mean), spread / 2 * (df / special.chdtri(df, tail) - 1))

@@ -71,9 +71,9 @@ def interval_of_means(means: np.ndarray, how: Resampling, bounds: Bounds | None 
 
 
 def interval(
-    value: float, variance: float, df: float, n_tasks: int, confidence: float, bounds: Bounds | None = None
+    value: float, variance: float, df: float, n_tasks: float, confidence: float, bounds: Bounds | None = None
 ) -> Interval:
-    """Interval of a mean whose variance is estimated with `df` degrees of freedom from `n_tasks` tasks.
+    """Interval of a mean whose variance is estimated with `df` degrees of freedom (at least one) from `n_tasks` tasks.
 
     - A share: the posterior of its mean with half a task's worth of belief at either bound (`bounded.share_ends`).
     - A mean of ratios: the logarithms taken for normal, with the tail that few tasks do not show (`bounded.ratio_ends`).
@@ -81,9 +81,9 @@ def interval(
     - All tasks equal: their value v has a probability of at least (alpha/2)^(1/T), so the mean lies within
       1 - (alpha/2)^(1/T) of the way from v to either bound; without bounds nothing can be said and there are no ends.
     """
-    if n_tasks < 2:
+    if n_tasks <= 1:
         return Interval(value)
-    tail = (1 - confidence) / 2
+    tail, df = (1 - confidence) / 2, max(df, 1.0)
     if variance < EXACTLY_EQUAL:
         if bounds is None or np.isinf(bounds).any():
             return Interval(value)
@@ -121,21 +121,25 @@ def crossed_variance(values: np.ndarray, tasks: np.ndarray, seeds: np.ndarray) -
     return variance, float(np.clip(df, 1.0, t - 1))
 
 
-def clustered(influence: np.ndarray, tasks: np.ndarray) -> tuple[float, int]:
-    """Variance of a statistic from its samples' influence values [N] (mean 0), summed within tasks; and the tasks.
+def clustered(influence: np.ndarray, tasks: np.ndarray, weights: np.ndarray | None = None) -> tuple[float, float]:
+    """Variance of a statistic from its samples' influence values [N] (mean 0), summed within tasks; and how many tasks count.
 
-    T / (T - 1) sum_t (sum_{i in t} psi_i / N)^2: the linearised cluster bootstrap (Davison & Hinkley 1997, 2.7.2).
+    G / (G - 1) sum_t (sum_{i in t} psi_i / N)^2: the linearised cluster bootstrap (Davison & Hinkley 1997, 2.7.2). Tasks
+    that hold most of the samples decide alone, so G is the effective number of tasks (sum w)^2 / sum w^2 (Kish 1965;
+    Carter, Schnepel & Steigerwald 2017), w the samples of each, or `weights` [T] in the order of the tasks' names. Equal
+    tasks count fully. The variance is 0 if one task holds all.
     """
     _, of_sample = np.unique(tasks, return_inverse=True)
     sums = np.bincount(of_sample, weights=influence) / len(influence)
-    t = len(sums)
-    return (float(t / (t - 1) * (sums**2).sum()) if t > 1 else 0.0), t
+    w = np.bincount(of_sample).astype(float) if weights is None else weights
+    effective = float(w.sum() ** 2 / (w @ w)) if w.any() else 1.0
+    return (effective / (effective - 1) * float(sums @ sums) if effective > 1 + 1e-9 else 0.0), effective
 
 
-def correlation_interval(rho: float | None, variance: float, n_tasks: int, confidence: float) -> Interval:
+def correlation_interval(rho: float | None, variance: float, n_tasks: float, confidence: float) -> Interval:
     """Interval of a correlation: Student's t on Fisher's z = atanh(rho), se_z = se / (1 - rho^2)."""
-    if rho is None or n_tasks < 2 or variance < EXACTLY_EQUAL or abs(rho) >= 1:
+    if rho is None or n_tasks <= 1 or variance < EXACTLY_EQUAL or abs(rho) >= 1:
         return Interval(rho)
-    half = stats.t.ppf(0.5 + confidence / 2, n_tasks - 1) * np.sqrt(variance) / (1 - rho**2)
+    half = stats.t.ppf(0.5 + confidence / 2, max(n_tasks - 1, 1.0)) * np.sqrt(variance) / (1 - rho**2)
     low, high = np.tanh(np.arctanh(rho) - half), np.tanh(np.arctanh(rho) + half)
     return Interval(rho, float(low), float(high))

@@ -107,21 +107,22 @@ def correlations(samples: pl.DataFrame, facts: StudyFacts, how: Resampling) -> l
         )
         tasks = good["task_id"].to_physical().to_numpy()
         within = within_influence(logprob, speedup, tasks)
-        measures: dict[str, tuple[Correlation, np.ndarray | None, np.ndarray]] = {
-            "logprob and speedup": (spearman(logprob, speedup), influence(logprob, speedup), tasks),
+        measures: dict[str, tuple[Correlation, np.ndarray | None, np.ndarray, np.ndarray | None]] = {
+            "logprob and speedup": (spearman(logprob, speedup), influence(logprob, speedup), tasks, None),
             "logprob and speedup, length held fixed": (
                 partial_spearman(logprob, speedup, length),
                 partial_influence(logprob, speedup, length),
                 tasks,
+                None,
             ),
-            "length and speedup": (spearman(length, speedup), influence(length, speedup), tasks),
+            "length and speedup": (spearman(length, speedup), influence(length, speedup), tasks, None),
             "logprob and speedup, ranks within task": (
                 within_spearman(logprob, speedup, tasks),
-                *(within or (None, tasks)),
+                *(within or (None, tasks, None)),
             ),
         }
-        for measure, (found, psi, clusters) in measures.items():
-            variance, n_tasks = clustered(psi, clusters) if psi is not None else (0.0, 0)
+        for measure, (found, psi, clusters, weights) in measures.items():
+            variance, n_tasks = clustered(psi, clusters, weights) if psi is not None else (0.0, 0)
             rows.append(
                 {
                     "source": source,
