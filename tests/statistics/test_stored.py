@@ -11,7 +11,9 @@ from vegflow.artifacts.rollouts import ROLLOUTS
 from vegflow.config.analysis import AnalysisConfig
 from vegflow.errors import ArtifactError, VegflowError
 from vegflow.standalone.analyse import analyse_folder, infer, read_folder
+from vegflow.statistics import stored
 from vegflow.statistics.paper import load_paper
+from vegflow.statistics.rearrange import rearrange, worthwhile
 from vegflow.statistics.stored import Source, analyse_stored
 
 from synthetic import RESULTS, default, make_study, write_study  # isort: skip
@@ -40,6 +42,41 @@ def test_blocks_of_tasks_give_the_tables_of_the_whole(folder):
                 assert ((a[column] - b[column]).abs().max() or 0) < 1e-9, (name, column)
             elif name != "candidates" or column != "picked_by":
                 assert a[column].equals(b[column]), (name, column)
+
+
+def test_files_that_hold_every_task_are_rearranged_and_give_the_same(folder, monkeypatch):
+    study, found = default()[0], read_folder(folder)
+    used = []
+    monkeypatch.setattr(stored, "worthwhile", lambda *_: True)
+    monkeypatch.setattr(stored, "rearrange", lambda *args: used.append(rearrange(*args)) or used[-1])
+    source = Source(found.source.rollouts, found.source.evaluations)
+    blocks = analyse_stored(source, study.nll, study.updates, None, study.facts, CONFIG, load_paper(RESULTS), most=1000)
+    assert len(used) == 2
+    assert len(used[0]) == len(used[1]) > 3
+    whole = analyse_stored(source, study.nll, study.updates, None, study.facts, CONFIG, load_paper(RESULTS))
+    for name in ("tasks", "strategies", "scaling", "candidates", "correlations"):
+        a, b = (pl.DataFrame(pl.from_arrow(t[name])) for t in (whole, blocks))
+        floats = [c for c in a.columns if a[c].dtype.is_float()]
+        assert a.drop(floats, "picked_by", strict=False).equals(b.drop(floats, "picked_by", strict=False)), name
+        assert all(((a[c] - b[c]).abs().max() or 0) < 1e-9 for c in floats), name
+
+
+def test_rearranged_rows_are_those_of_the_files_in_their_order(tmp_path, monkeypatch):
+    monkeypatch.setattr("vegflow.statistics.rearrange.ROWS", 3)
+    monkeypatch.setattr("vegflow.statistics.rearrange.OPEN", 2)
+    rows = pl.DataFrame({"task_id": list("abcdabcdab"), "i": range(10), "not looked at": "x"})
+    paths = [str(tmp_path / f"{n}.parquet") for n in range(2)]
+    for path, part in zip(paths, (rows[:6], rows[6:]), strict=True):
+        part.write_parquet(path)
+    made = rearrange(paths, ["task_id", "i", "absent"], [["a", "c"], ["b"], ["nobody"]], tmp_path / "new")
+    assert [pl.read_parquet(path)["i"].to_list() for path in made] == [[0, 2, 4, 6, 8], [1, 5, 9], []]
+    assert pl.read_parquet(made[0]).columns == ["task_id", "i"]
+
+
+def test_rearranging_pays_where_many_blocks_need_every_file():
+    assert worthwhile([200] * 100, 200)
+    assert not worthwhile([5] * 100, 200)  # each block has files of its own
+    assert not worthwhile([10] * 10, 10)
 
 
 def test_a_block_never_splits_a_task(folder):
