@@ -21,10 +21,12 @@ from vegflow.config.model import ModelConfig, load_model_config
 from vegflow.config.selection import default_strategies
 from vegflow.config.study import StudyConfig, parse_study, policy_reference
 from vegflow.config.verification_names import SHIPPED, is_file
+from vegflow.demonstrations import teachable
 from vegflow.digest import versions
 from vegflow.errors import ConfigError
+from vegflow.models.corpus import load_corpus
 from vegflow.models.place import holds_model
-from vegflow.tasks.catalogue import builtin_tasks
+from vegflow.tasks.catalogue import builtin_tasks, task_operations
 from vegflow.tasks.load import load_tasks, task_sets
 from vegflow.tasks.task import Task
 
@@ -63,7 +65,9 @@ class Study:
         self._check_verification()
         self._sets = task_sets(self.config.tasks)
         self.tasks: dict[str, Task] = load_tasks(self.config.tasks, self._used_tasks())
+        self._taught = {name: self._teachable(name) for name in self._demonstrated()}
         self.cells: dict[str, Cell] = {cell.name: cell for cell in [*self._step_cells(), *self._sample_cells()]}
+        self.demonstrations: dict[str, Cell] = {cell.name: cell for cell in self._demonstration_cells()}
 
     def _check_model(self) -> None:
         """Raise ConfigError if the model's file cannot be used in this study."""
@@ -132,8 +136,39 @@ class Study:
                 used |= dict.fromkeys(self.expand(entry.tasks, f"{kind}.{name}.tasks"))
         return list(used)
 
+    def _demonstrated(self) -> list[str]:
+        """Trajectories that learn from demonstrations."""
+        return [name for name, trajectory in self.config.trajectories.items() if trajectory.demonstrations]
+
+    def _teachable(self, name: str) -> tuple[str, ...]:
+        """Tasks of a trajectory that may be demonstrated. Raises ConfigError if there is no such corpus, or no such task."""
+        trajectory, place = self.config.trajectories[name], f"{self.where}: trajectories.{name}.demonstrations"
+        file = self.root / "resources" / "corpus" / f"{trajectory.demonstrations}.yaml"
+        if not file.exists():
+            known = ", ".join(sorted(path.stem for path in file.parent.glob("*.yaml")))
+            raise ConfigError(f"{place}: there is no corpus '{trajectory.demonstrations}' (there are: {known})")
+        own = self.expand(trajectory.tasks, f"trajectories.{name}.tasks")
+        kept = teachable({task: self.tasks[task] for task in own}, self._evaluated_operations(), load_corpus(file))
+        if not kept:
+            raise ConfigError(
+                f"{place}: no task is left to learn from: the corpus knows none of them, or each computes what an evaluated "
+                "task does (of the set eval, or of the arms of comparison)"
+            )
+        return kept
+
+    def _evaluated_operations(self) -> set[str]:
+        """What is computed by the tasks that policies are measured on: the set `eval`, and the arms of the comparison."""
+        ids = dict.fromkeys(self._sets["eval"])
+        if self.config.comparison:
+            compared = self.config.comparison
+            for kind, name in (("sample_sets", compared.search), ("trajectories", compared.adaptation)):
+                ids |= dict.fromkeys(self.expand(getattr(self.config, kind)[name].tasks, f"{kind}.{name}.tasks"))
+        return {operation for task in ids if (operation := task_operations().get(task))}
+
     def trajectory_tasks(self, name: str) -> tuple[str, ...]:
-        """Tasks of a trajectory."""
+        """Tasks of a trajectory; of one that learns from demonstrations, those that may be demonstrated."""
+        if name in self._taught:
+            return self._taught[name]
         return self.expand(self.config.trajectories[name].tasks, f"trajectories.{name}.tasks")
 
     def step_tasks(self, name: str, seed: int, step: int) -> tuple[str, ...]:
@@ -199,9 +234,36 @@ class Study:
                 count=trajectory.group_size,
             )
             for name, trajectory in self.config.trajectories.items()
+            if name not in self._taught
             for seed in trajectory.seeds
             for step in range(trajectory.steps + 1)
         ]
+
+    def _demonstration_cells(self) -> list[Cell]:
+        """What is shown before each update of the trajectories that learn from demonstrations."""
+        return [
+            Cell(
+                name=f"{name}/seed{seed}/step{step:03d}",
+                source=name,
+                seed=seed,
+                step=step,
+                policy=f"corpus/{self.config.trajectories[name].demonstrations}",
+                tasks=self.step_tasks(name, seed, step),
+                first=0,
+                count=self.config.trajectories[name].group_size,
+            )
+            for name in self._taught
+            for seed in self.config.trajectories[name].seeds
+            for step in range(self.config.trajectories[name].steps)
+        ]
+
+    def cell(self, name: str) -> Cell:
+        """What a file of rollouts, or of demonstrations, holds."""
+        return self.cells.get(name) or self.demonstrations[name]
+
+    def corpus_of(self, cell: str) -> str:
+        """Name of the corpus that a cell's demonstrations are from."""
+        return str(self.config.trajectories[self.demonstrations[cell].source].demonstrations)
 
     def _sample_cells(self) -> list[Cell]:
         return [
@@ -452,13 +514,17 @@ class Study:
         previous = self.adapter(policy_before)
         carried = step > 1 or self.config.trajectories[name].optimizer_state == "carried"
         optimizer = [str(Path(path).with_name("optimizer.safetensors")) for path in previous] if carried else []
+        rollouts, evaluations = (f"{self.results}/{kind}/{before}.parquet" for kind in ("rollouts", "evaluations"))
+        if before in self.demonstrations:
+            shown = f"{self.results}/demonstrations/{before}"
+            rollouts, evaluations = f"{shown}/programs.parquet", f"{shown}/verdicts.parquet"
         return {
             "model": self.model_files,
             "adapter": previous,
             "optimizer": optimizer,
             "start": self.adapter(self.step_policy(name, seed, 0)),
-            "rollouts": f"{self.results}/rollouts/{before}.parquet",
-            "evaluations": f"{self.results}/evaluations/{before}.parquet",
+            "rollouts": rollouts,
+            "evaluations": evaluations,
         }
 
     def named_batches(self, sample_set: str) -> dict[str, tuple[str, ...]]:
