@@ -20,9 +20,7 @@ from vegflow.tasks.task import Task
 INDENT = 4
 
 
-def teachable(
-    tasks: Mapping[str, Task], evaluated: Set[str], corpus: Mapping[str, Sequence[Form]]
-) -> tuple[str, ...]:
+def teachable(tasks: Mapping[str, Task], evaluated: Set[str], corpus: Mapping[str, Sequence[Form]]) -> tuple[str, ...]:
     """Ids of the tasks, in order, of which the corpus has a correct program and whose operation is not an evaluated one.
 
     Several problems share an operation (convolutions of other shapes), and a program of one is a program of the other.

@@ -237,7 +237,9 @@ def _demonstration_problems(study: StudyConfig, name: str) -> list[str]:
         return []
     problems = []
     if (loss := trajectory.parts.loss) != "sft":
-        problems.append(f"{place}.demonstrations: no policy drew them, so loss '{loss}' cannot learn from them; take sft")
+        problems.append(
+            f"{place}.demonstrations: no policy drew them, so loss '{loss}' cannot learn from them; take sft"
+        )
     if study.sampling.scaffold != "body":
         problems.append(
             f"{place}.demonstrations: a corpus holds bodies of forward; write sampling.scaffold: body, "
