@@ -17,6 +17,7 @@ from vegflow.artifacts.frontier import FRONTIER_TABLES
 from vegflow.artifacts.io import digest
 from vegflow.artifacts.reward_model import HELD_OUT
 from vegflow.candidates.prompt import load_template
+from vegflow.config.engines import VllmConfig
 from vegflow.config.model import ModelConfig, load_model_config
 from vegflow.config.selection import default_strategies
 from vegflow.config.study import StudyConfig, parse_study, policy_reference
@@ -318,8 +319,13 @@ class Study:
 
     @property
     def sampling_gpus(self) -> int:
-        """GPUs for a job that samples or scores: a running server has its own."""
-        return 0 if self.config.sampling.engine == "server" else self.model.gpus
+        """GPUs for a job that samples or scores: a running server has its own, vLLM takes what it splits the model over."""
+        own = {"transformers": self.model.gpus, "vllm": min(1, self.model.gpus) * self._vllm.tensor_parallel_size}
+        return own.get(self.config.sampling.engine, 0)
+
+    @property
+    def _vllm(self) -> VllmConfig:
+        return self.model.vllm or VllmConfig()
 
     @property
     def model_files(self) -> list[str]:
@@ -479,13 +485,25 @@ class Study:
 
     @property
     def memory_mb(self) -> int:
-        """Memory of a job that samples or scores, MB, for the scheduler: what the model's file says it takes, at least 2 GB."""
+        """Memory of a job that runs the model itself, MB, for the scheduler: what the model's file says, at least 2 GB."""
         return max(2000, self.model_mb)
 
     @property
     def model_mb(self) -> int:
-        """What the model's file says that sampling takes, MB; 0 if it says nothing. A job makes sure of it before it begins."""
+        """What the model's file says that sampling takes, MB; 0 if it says nothing."""
         return int(1000 * (self.model.memory_gb or 0))
+
+    @property
+    def sampling_model_mb(self) -> int:
+        """Memory that a job makes sure of before it samples or scores, MB; beside a running server it needs none for the model."""
+        return 0 if self.config.sampling.engine == "server" else self.model_mb
+
+    @property
+    def sampling_mb(self) -> int:
+        """Memory of a job that samples or scores, MB, for the scheduler; vLLM on a CPU sets its cache aside beside the model."""
+        on_cpu = self.config.sampling.engine == "vllm" and self.model.gpus == 0
+        cache = int(self._vllm.kv_cache_gb * 2**30 / 1e6) if on_cpu else 0
+        return max(2000, self.sampling_model_mb) + cache
 
     def measured_claims(self) -> list[str]:
         """Claims tables of the studies that are kept as data; the report shows them beside the paper's numbers."""
