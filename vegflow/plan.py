@@ -26,7 +26,7 @@ from vegflow.demonstrations import teachable
 from vegflow.digest import versions
 from vegflow.errors import ConfigError
 from vegflow.models.corpus import load_corpus
-from vegflow.models.place import holds_model
+from vegflow.models.place import holds_model, local_path
 from vegflow.tasks.catalogue import builtin_tasks, task_operations
 from vegflow.tasks.load import load_tasks, task_sets
 from vegflow.tasks.task import Task
@@ -74,6 +74,7 @@ class Study:
         """Raise ConfigError if the model's file cannot be used in this study."""
         build, place = self.model.build, f"model {self.config.model}"
         self._check_prompt()
+        self._check_engine()
         if self.model.path and not holds_model(Path(self.model.path).expanduser()):
             raise ConfigError(
                 f"{place}: {self.model.path} holds no config.json and is no .gguf file; is the path right?"
@@ -94,6 +95,23 @@ class Study:
         if self.config.sampling.scaffold == "full" and "full" not in load_template(file):
             raise ConfigError(
                 f"{self.where}: sampling.scaffold: 'full' needs a chat prompt; '{self.prompt}' asks for a body"
+            )
+
+    def _check_engine(self) -> None:
+        """Raise ConfigError if the model's file is of a kind, or its settings of a size, that vLLM in the job cannot take."""
+        if self.config.sampling.engine != "vllm":
+            return
+        options = {"location": self.model_location, "revision": self.model.revision, "name": self.model_name}
+        path, most = local_path(options), self._vllm.max_model_len
+        if path is not None and path.suffix == ".gguf":
+            raise ConfigError(
+                f"{self.where}: sampling.engine: vLLM does not read GGUF files by itself ({path}); take the engine "
+                "transformers, or a folder in Hugging Face's layout"
+            )
+        if most is not None and most <= self.config.sampling.max_tokens:
+            raise ConfigError(
+                f"{self.where}: sampling.max_tokens: {self.config.sampling.max_tokens} leaves no room for a prompt within "
+                f"vllm.max_model_len ({most}) of the model's file"
             )
 
     def _check_verification(self) -> None:

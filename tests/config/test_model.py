@@ -75,6 +75,36 @@ def test_a_model_is_known_by_its_files_name_whatever_dots_are_in_it(root, name):
     assert study.memory_mb == study.model_mb >= 2000
 
 
+VLLM = {"engine": "vllm", "temperature": 0.5, "max_tokens": 64}
+
+
+@pytest.mark.parametrize(
+    ("file", "more", "message"),
+    [
+        ("path: GGUF\n", {}, "sampling.engine: vLLM does not read GGUF files by itself"),
+        ("path: FOLDER\nvllm: {max_model_len: 64}\n", {}, "sampling.max_tokens: 64 leaves no room for a prompt"),
+        ("path: FOLDER\n", {"rank": 513}, "trajectories.t.lora.rank: vLLM takes at most 512, not 513"),
+        (
+            "path: FOLDER\n",
+            {"expert_parameters": ["mlp.experts.down_proj"]},
+            "trajectories.t.lora.expert_parameters: vLLM does not take adapters of parameters that are no modules",
+        ),
+    ],
+)
+def test_what_vllm_cannot_do_is_refused_when_the_study_is_checked(root, tmp_path, file, more, message):
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "own.gguf").write_text("")
+    text = file.replace("GGUF", str(tmp_path / "own.gguf")).replace("FOLDER", str(tmp_path))
+    (tmp_path / "own.yaml").write_text(text)
+    trajectories = {"t": {"tasks": "subset1", "steps": 1, "lora": more}}
+    raw = {"study": "s", "model": str(tmp_path / "own.yaml"), "sampling": VLLM, "trajectories": trajectories}
+    with pytest.raises(ConfigError) as caught:
+        Study(raw, root)
+    assert message in str(caught.value)
+    raw["sampling"] = VLLM | {"engine": "transformers"}
+    Study(raw, root)
+
+
 HUGE = "hub: a/b\nrevision: c\nmemory_gb: 40\n"
 
 

@@ -11,6 +11,7 @@ from pydantic import Field, StringConstraints, ValidationError
 
 from vegflow.config.analysis import AnalysisConfig, ComparisonConfig
 from vegflow.config.block import Block
+from vegflow.config.engines import LARGEST_RANK
 from vegflow.config.errors import sentences
 from vegflow.config.evaluation import EvaluationConfig
 from vegflow.config.learning import UpdateConfig
@@ -118,6 +119,7 @@ def parse_study(raw: Mapping[str, Any], where: str = "config.yaml") -> StudyConf
         raise ConfigError(f"{where}: {error}") from error
     problems = [
         *_filter_problems(study),
+        *_engine_problems(study),
         *_trajectory_problems(study),
         *_sample_set_problems(study),
         *_reference_problems(study),
@@ -211,6 +213,23 @@ def _filter_problems(study: StudyConfig) -> list[str]:
         f"sampling.{names}: trajectories learn from rollouts of the whole distribution, and this draws from a part of it; "
         "leave it out, or sample in a study without trajectories"
     ]
+
+
+def _engine_problems(study: StudyConfig) -> list[str]:
+    """Adapters that the engine cannot sample from; what it cannot draw, `SamplingConfig` refuses, and which models, `vegflow.plan`."""
+    if study.sampling.engine == "transformers":
+        return []
+    problems = []
+    for name, trajectory in study.trajectories.items():
+        lora, place = trajectory.lora, f"trajectories.{name}.lora"
+        if lora.expert_parameters:
+            problems.append(
+                f"{place}.expert_parameters: vLLM does not take adapters of parameters that are no modules; "
+                "leave it out, or take sampling.engine: transformers"
+            )
+        if lora.rank > LARGEST_RANK:
+            problems.append(f"{place}.rank: vLLM takes at most {LARGEST_RANK}, not {lora.rank}")
+    return problems
 
 
 def _trajectory_problems(study: StudyConfig) -> list[str]:
