@@ -7,7 +7,6 @@ from pydantic import Field
 
 from vegflow.config.block import Block
 
-
 LARGEST_RANK = 512
 """Of an adapter that vLLM takes."""
 

@@ -100,7 +100,9 @@ def load_model_config(name: str, root: Path) -> ModelConfig:
     if not sources:
         raise ConfigError(f"{path}: say where the model is: one of path, hub or build")
     if config.gpus > 1 and config.device_map is None:
-        raise ConfigError(f"{path}: gpus: {config.gpus} need device_map, which spreads the model over them; write auto, or gpus: 1")
+        raise ConfigError(
+            f"{path}: gpus: {config.gpus} need device_map, which spreads the model over them; write auto, or gpus: 1"
+        )
     if "path" not in sources and config.hub and not config.revision:
         raise ConfigError(f"{path}: hub needs revision, the commit to use")
     return config
