@@ -10,7 +10,7 @@ Axes: N completions, L tokens of a row, B rows of a pass, R predicting positions
 
 import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +29,8 @@ MOST_UNLIKE = 1.5
 """Times their mean that the longest of the completions may have where all go into one row."""
 TOKENS_PER_PASS = 2048
 """Short rows share a pass up to this, which spares calls; more is not faster on a CPU."""
+IDLE = [0], [[0]]
+"""Prompt and completions of a pass that a process makes for the others' sake."""
 FULL, SLIDING = "full_attention", "sliding_attention"
 
 
@@ -116,19 +118,22 @@ def passes(
     read: Sequence[int] | None = None,
     token_budget: int = 16384,
     states: Pooling | None = None,
+    pace: Callable[[int], int] = int,
 ) -> Iterator[Pass]:
     """Forward passes over the completions (N lists of token ids) of one prompt, with gradients if they are enabled.
 
     Equal completions are computed once. `read` as `pack` takes it; `token_budget` bounds the tokens of a pass; `states`
-    says which state of each completion to keep.
+    says which state of each completion to keep. `pace` says how many passes to make where these need so many (where
+    processes must keep in step); what is more are passes without members.
     """
     members: dict[tuple[int, tuple[int, ...]], list[int]] = {}
     for number, completion in enumerate(completions):
         members.setdefault((read[number] if read else 0, tuple(completion)), []).append(number)
     unique = list(members)
     apart = _branches_apart(model, next(model.parameters()).device)
-    for chunks in _plan([len(tokens) for _, tokens in unique], len(prompt), token_budget, apart):
-        rows = [pack(prompt, [unique[i][1] for i in c], [unique[i][0] for i in c]) for c in chunks]
+    plan = list(_plan([len(tokens) for _, tokens in unique], len(prompt), token_budget, apart))
+    for chunks in plan + [[]] * (pace(len(plan)) - len(plan)):
+        rows = [pack(prompt, [unique[i][1] for i in c], [unique[i][0] for i in c]) for c in chunks] or [pack(*IDLE)]
         with states_kept(model) if states else nullcontext([]) as kept:
             logits = _forward(model, rows)
         lengths = [n for row in rows for n in row.lengths]
@@ -142,7 +147,9 @@ def passes(
         yield Pass(
             members=tuple(number for number, _ in owners),
             lengths=tuple(lengths[place] for _, place in owners),
-            place_R=torch.cat([torch.arange(starts[p], starts[p + 1]) for _, p in owners]).to(logits[0].device),
+            place_R=torch.cat([torch.arange(0), *(torch.arange(starts[p], starts[p + 1]) for _, p in owners)]).to(
+                logits[0].device
+            ),
             logits_UV=logits[0] if len(logits) == 1 else torch.cat(logits),
             targets_U=torch.cat([row.targets_R for row in rows]).to(logits[0].device),
             states_MD=pooled(kept[0], rows, states)[[p for _, p in owners]] if states else None,
@@ -158,15 +165,17 @@ def score(
     read: Sequence[int] | None = None,
     token_budget: int = 16384,
     states: Pooling | None = None,
+    pace: Callable[[int], int] = int,
 ) -> Scores:
     """Log-probabilities of completions (N lists of token ids) of one prompt, with gradients if they are enabled.
 
-    Logits are divided by `temperature` and normalised in float32. `read`, `token_budget`, `states` as `passes` takes them.
+    Logits are divided by `temperature` and normalised in float32. The other options as `passes` takes them.
     """
     logprobs: list[Any] = [None] * len(completions)
     entropies: list[Any] = [None] * len(completions)
     found: list[Any] = [None] * len(completions) if states else []
-    for part in passes(model, prompt, completions, read=read, token_budget=token_budget, states=states):
+    options = {"read": read, "token_budget": token_budget, "states": states, "pace": pace}
+    for part in passes(model, prompt, completions, **options):
         logp_U, entropy_U = token_scores(part.logits_UV, part.targets_U, temperature)
         pieces = (values_U.index_select(0, part.place_R).split(part.lengths) for values_U in (logp_U, entropy_U))
         for number, logp, entropy in zip(part.members, *pieces, strict=True):
