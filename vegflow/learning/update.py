@@ -28,7 +28,8 @@ from vegflow.learning.mismatch import Mismatch, columns, mismatches
 from vegflow.learning.parallel import ALONE, Team
 from vegflow.learning.rewards import reward_of
 from vegflow.learning.teacher import Lectures, lectures
-from vegflow.models.packing import Pass, passes, score, token_scores
+from vegflow.models.packing import Pass, passes, score
+from vegflow.models.token_scores import token_scores
 from vegflow.threads import one_thread
 
 Row = Mapping[str, Any]

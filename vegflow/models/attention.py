@@ -32,6 +32,8 @@ class Branches:
     """Slot of each token after the prompt."""
     hidden_BkTT: Tensor
     """True where a token may not look at another of its branch: what comes later, and padding."""
+    even: bool
+    """Whether all branches are alike in length, so that slots and tokens are the same."""
 
 
 _CURRENT: ContextVar[tuple[Branches, Callable[[], Tensor]] | None] = ContextVar("branches", default=None)
@@ -51,7 +53,8 @@ def branches_of(prompt: int, sizes: Sequence[Sequence[int]], length: int) -> Bra
             place[b, i, :n] = torch.arange(start, start + n)
             slot[b, start : start + n] = torch.arange(i * T, i * T + n)
             start += n
-    return Branches(prompt, place.view(B, k * T), slot, hidden)
+    even = k * T == length - prompt and min(n for row in sizes for n in row) == T
+    return Branches(prompt, place.view(B, k * T), slot, hidden, even)
 
 
 @contextmanager
@@ -61,14 +64,23 @@ def branching(model: nn.Module, branches: Branches | None, mask: Callable[[], Te
         yield
         return
     _register()
-    config, token = model.config, _CURRENT.set((branches, mask))
-    before = config._attn_implementation
-    config._attn_implementation = NAME
+    token = _CURRENT.set((branches, mask))
+    try:
+        with attending(model, NAME):
+            yield
+    finally:
+        _CURRENT.reset(token)
+
+
+@contextmanager
+def attending(model: nn.Module, name: str) -> Iterator[None]:
+    """Have a model's layers take the attention that Transformers knows by a name."""
+    before = model.config._attn_implementation
+    model.config._attn_implementation = name
     try:
         yield
     finally:
-        config._attn_implementation = before
-        _CURRENT.reset(token)
+        model.config._attn_implementation = before
 
 
 def _register() -> None:
@@ -108,15 +120,23 @@ def _branch_attention(
 
     Keys and values are those of the prompt (B, H, P, D) and of what is after it (B, H, C, D).
     """
-    B, H, _, D = query.shape
+    B, H = query.shape[:2]
     k, T = branches.hidden_BkTT.shape[1:3]
-    place = branches.place_BS[:, None, :, None].expand(B, H, -1, D)
-    own_q, own_k, own_v = (x.gather(2, place) for x in (query, keys[1], values[1]))
+    own_q, own_k, own_v = (_taken(x, branches.place_BS, branches) for x in (query, keys[1], values[1]))
     apart = (B, H, k, T, -1)
     to_prompt = (own_q @ keys[0].transpose(2, 3)).view(apart)
-    to_own = own_q.view(apart) @ own_k.view(apart).transpose(3, 4)
+    to_own = own_q.reshape(apart) @ own_k.reshape(apart).transpose(3, 4)
     to_own = to_own.masked_fill(branches.hidden_BkTT[:, None], float("-inf"))
     weights = torch.cat([to_prompt, to_own], dim=-1).softmax(-1, dtype=torch.float32).to(query.dtype)
     on_prompt, on_own = weights.split([branches.prompt, T], dim=-1)
-    found = on_prompt.flatten(2, 3) @ values[0] + (on_own @ own_v.view(apart)).flatten(2, 3)
-    return found.gather(2, branches.slot_BC[:, None, :, None].expand(B, H, -1, D))
+    found = on_prompt.flatten(2, 3) @ values[0] + (on_own @ own_v.reshape(apart)).flatten(2, 3)
+    return _taken(found, branches.slot_BC, branches)
+
+
+def _taken(x: Tensor, place_BS: Tensor, branches: Branches) -> Tensor:
+    """The tokens of (B, H, C, D) at some places, by row."""
+    if branches.even:
+        return x
+    if len(place_BS) == 1:
+        return x.index_select(2, place_BS[0])
+    return x.gather(2, place_BS[:, None, :, None].expand(-1, x.shape[1], -1, x.shape[3]))

@@ -50,6 +50,7 @@ def load_model(options: Mapping[str, Any], device: str = "cpu") -> nn.Module:
         )
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise ConfigError(cannot_load("model", options, error)) from error
+    model.packed_attention = options.get("attention", "auto")
     return (model if spread else model.to(device)).eval()
 
 

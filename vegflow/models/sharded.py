@@ -44,6 +44,7 @@ def load_sharded(options: Mapping[str, Any], device: str = "cpu") -> nn.Module:
         raise ConfigError(cannot_load("model", options, error)) from error
     model.eval().requires_grad_(False)
     model.tie_weights()
+    model.packed_attention = options.get("attention", "auto")
     mesh = init_device_mesh(torch.device(device).type, (dist.get_world_size(),))
     for module in (*model.get_decoder().layers, model):
         fully_shard(module, mesh=mesh, reshard_after_forward=True)
