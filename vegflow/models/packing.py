@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from vegflow.models import flex
 from vegflow.models.attention import Branches, attending, branches_of, branching
+from vegflow.models.elementwise import in_few_passes
 from vegflow.models.lora import fused
 from vegflow.models.masks import attention_masks, block_masks, in_blocks, layer_windows, padded, wish
 from vegflow.models.states import Pooling, pooled, states_kept
@@ -231,6 +232,7 @@ def _run(model: nn.Module, rows: Sequence[Row], keep: Tensor) -> Tensor:
     with (
         attending(model, flex.NAME) if blocked else branching(model, branches, masks),
         fused(model),
+        in_few_passes(model),
     ):
         return model(
             input_ids=torch.stack([padded(row.input_ids_L, L) for row in rows]).to(device),

@@ -41,7 +41,7 @@ class _TokenScores(torch.autograd.Function):
             sum_R = weights_RV.sum(-1)
             log_R = sum_R.log()
             logp_R[block] = chosen_R - log_R
-            entropy_R[block] = log_R - torch.linalg.vecdot(weights_RV, z_RV) / sum_R
+            entropy_R[block] = log_R - weights_RV.mul_(z_RV).sum(-1) / sum_R
             normaliser_R[block] = log_R + most_R1[:, 0]
         ctx.save_for_backward(logits_RV, targets_R, normaliser_R, entropy_R)
         ctx.temperature = temperature
@@ -53,7 +53,8 @@ class _TokenScores(torch.autograd.Function):
         logits_RV, targets_R, normaliser_R, entropy_R = ctx.saved_tensors
         gradient_RV = torch.empty_like(logits_RV)
         for block in _blocks(logits_RV):
-            slope_RV = torch.sub(logits_RV[block].float() / ctx.temperature, normaliser_R[block, None])
+            slope_RV = gradient_RV[block] if gradient_RV.dtype == torch.float32 else gradient_RV[block].float()
+            torch.div(logits_RV[block].float(), ctx.temperature, out=slope_RV).sub_(normaliser_R[block, None])
             factor_RX = torch.zeros(1, 1, device=slope_RV.device)
             if dentropy_R is not None:
                 factor_RX = (slope_RV + entropy_R[block, None]) * dentropy_R[block, None]
@@ -62,7 +63,8 @@ class _TokenScores(torch.autograd.Function):
             slope_RV.exp_().mul_(factor_RX.div_(-ctx.temperature))
             if dlogp_R is not None:
                 slope_RV.scatter_add_(1, targets_R[block, None], dlogp_R[block, None] / ctx.temperature)
-            gradient_RV[block] = slope_RV
+            if gradient_RV.dtype != torch.float32:
+                gradient_RV[block] = slope_RV
         return gradient_RV, None, None
 
 
