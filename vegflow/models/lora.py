@@ -38,7 +38,7 @@ def _is_plain(layer: Any) -> bool:
     return (
         name in layer.lora_A
         and type(layer.base_layer) is nn.Linear
-        and not any(parameter.requires_grad for parameter in layer.base_layer.parameters())
+        and not any(p.requires_grad or p.is_meta for p in layer.base_layer.parameters())  # meta: accelerate fetches it
         and isinstance(layer.lora_dropout[name], nn.Identity)
         and name not in getattr(layer, "lora_variant", {})
         and not layer.lora_bias[name]

@@ -92,7 +92,8 @@ def diagnostics(tables: Frames, facts: StudyFacts) -> View:
         [
             r["trajectory"], str(r["step"]), number(r["n_rollouts"]), share(r["fast_negative_share"]),
             number(r["effective_rollouts"]), share(r["effective_share"]), share(r["distinct_share"]),
-            share(r["zero_variance_share"]), number(r["kl_step"]), number(r["kl_start"]), number(r["entropy"]),
+            share(r["zero_variance_share"]), number(r["temperature"]), number(r["ratio_mean"]),
+            number(r["kl_step"]), number(r["kl_start"]), number(r["entropy"]),
             number(r["gradient_norm"]), number(r["student_tokens"]), number(r["teacher_tokens"]), number(r["seconds"]),
         ]
         for r in tables["diagnostics"].filter(pl.col("seed").is_null()).to_dicts()
@@ -102,10 +103,11 @@ def diagnostics(tables: Frames, facts: StudyFacts) -> View:
         "Update s makes policy s from the rollouts of policy s − 1. Fast with A < 0: share of the fast_1 rollouts that the "
         "update makes less likely; where it is large, reward and advantage alone push towards slower programs. "
         "Effective rollouts: how many the signal comes from, "
-        "(Σ|A|)² / ΣA². Groups of equal rewards teach nothing. KL and entropy are estimates per token, in nats: of the step, "
+        "(Σ|A|)² / ΣA². Groups of equal rewards teach nothing. Ratio to the sampler: of a token’s probability where the update learns "
+        "(at this temperature) to where it was drawn, mean over tokens; 1 unless the two temperatures differ. KL and entropy are estimates per token, in nats: of the step, "
         "and of the policy from the trajectory's start.",
         ["trajectory", "update", "rollouts", "fast with A < 0", "effective rollouts", "of all", "distinct programs",
-         "groups of equal rewards", "KL of the step", "KL from the start", "entropy", "gradient norm", "student tokens",
+         "groups of equal rewards", "temperature", "ratio to the sampler", "KL of the step", "KL from the start", "entropy", "gradient norm", "student tokens",
          "teacher tokens", "seconds"], rows, 1, "This study made no update.",
     )  # fmt: skip
 
