@@ -15,6 +15,8 @@ from unittest.mock import patch
 import torch
 from torch import Tensor, nn
 
+from vegflow.models.states import decoder
+
 ROTARY = "apply_rotary_pos_emb"
 
 
@@ -23,9 +25,8 @@ def in_few_passes(model: nn.Module) -> Iterator[None]:
     """Have a model's norms and rotary positions computed here, if they are Llama's."""
     from transformers.models.llama import modeling_llama as llama
 
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    code = sys.modules[type(inner).__module__]
-    norms = [module for module in inner.modules() if _is_norm(module, llama.LlamaRMSNorm)]
+    code = sys.modules[type(decoder(model)).__module__]
+    norms = [module for module in decoder(model).modules() if _is_norm(module, llama.LlamaRMSNorm)]
     with ExitStack() as stack:
         if norms and _same(getattr(code, ROTARY, None), llama.apply_rotary_pos_emb):
             stack.enter_context(patch.object(code, ROTARY, rotated))

@@ -7,6 +7,7 @@ Axes: B rows, L tokens of a row, H heads, G heads of keys and values, D numbers 
 """
 
 import math
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
@@ -14,6 +15,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from vegflow.models.states import decoder
 
 NAME = "flex_attention"
 MULTIPLE = 128
@@ -77,12 +80,9 @@ def faster(model: nn.Module, masks: Mapping[str, Callable[[], Any]], shape: Sequ
 
 def _attention(model: nn.Module, name: str) -> Callable[..., Any]:
     """Transformers' attention function of a name; `eager` is the model's own."""
-    import sys
-
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    own = getattr(sys.modules[type(inner).__module__], "eager_attention_forward", None)
+    own = getattr(sys.modules[type(decoder(model)).__module__], "eager_attention_forward", None)
     return ALL_ATTENTION_FUNCTIONS.get_interface(name, own)
 
 

@@ -5,7 +5,9 @@ runs, forward and backward, and freed after. Adapters are put on afterwards and 
 processes must do in step is `vegflow.learning.parallel`'s to see to.
 """
 
+import ctypes
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,9 @@ from vegflow.errors import ConfigError
 from vegflow.models.load import cannot_load, kernel
 from vegflow.models.memory import check_memory, expected_gb
 from vegflow.models.place import arguments, local_path
+
+M_MMAP_THRESHOLD, LARGE = -3, 1 << 16
+"""An option of glibc's, and the bytes from which it is to give memory back when it is freed."""
 
 
 def load_sharded(options: Mapping[str, Any], device: str = "cpu") -> nn.Module:
@@ -31,6 +36,7 @@ def load_sharded(options: Mapping[str, Any], device: str = "cpu") -> nn.Module:
     from torch.distributed.fsdp import fully_shard
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    _give_back_memory()
     folder = _folder(options)
     gb = expected_gb(folder, options["dtype"]) / dist.get_world_size()
     check_memory(options.get("name", folder.name), gb, device)
@@ -63,6 +69,12 @@ def shard_bytes(model: nn.Module) -> tuple[int, int]:
     weights = [weight for weight in model.parameters() if isinstance(weight, DTensor)]
     own = sum(weight.to_local().numel() * weight.element_size() for weight in weights)
     return own, sum(weight.numel() * weight.element_size() for weight in weights)
+
+
+def _give_back_memory() -> None:
+    """Have layers that were put together leave the process when they are freed: glibc would keep most of them, on a CPU."""
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE)
 
 
 def _folder(options: Mapping[str, Any]) -> Path:
