@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerFast
 
 from tests.learning import two_processes
 from tests.learning.test_update import FILES, tables
-from tests.models.families import EXPERTS, TARGETS, tiny_model
+from tests.models.families import EXPERTS, TARGETS, tiny_model, with_lora
 from vegflow.artifacts.evaluations import EVALUATIONS
 from vegflow.artifacts.io import read_rows, write_table
 from vegflow.artifacts.policies import UPDATES
@@ -36,6 +36,9 @@ CASES = {
     "taught": ("gpt_oss", {"objective": "sdpo_official", "teacher": "solution"}),
     "llama": ("llama", {"objective": "grpo", "lora": {"rank": 2, "alpha": 4}}),
     "llama_taught": ("llama", {"objective": "sdpo_paper_prompt", "lora": {"rank": 2, "alpha": 4}, "token_budget": 256}),
+    # From an adapter, with the KL to what there was without it.
+    "second_step": ("gpt_oss", {"objective": "grpo", "kl_weight": 0.1}),
+    "llama_second_step": ("llama", {"objective": "grpo", "kl_weight": 0.1}),
 }
 WAYS = ("whole", "sharded")
 """How two processes hold the base model."""
@@ -61,9 +64,10 @@ def three_tasks(model):
 
 
 def save(folder, family):
-    """A tiny model and its rollouts, with a tokenizer whose words are numbers."""
+    """A tiny model and its rollouts, with a tokenizer whose words are numbers; and an adapter."""
     model = tiny_model(family)
     model.save_pretrained(folder)
+    with_lora(tiny_model(family)).save_pretrained(folder / "adapter")
     words = {f"w{number}": number for number in range(model.config.vocab_size)}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="w2"))
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="w0").save_pretrained(folder)
@@ -74,7 +78,8 @@ def save(folder, family):
 
 
 def arguments(folder, model, update, shard):
-    """What the update script is told."""
+    """What the update script is told; `folder` is called after the case."""
+    adapter = str(model / "adapter" / FILES[0]) if folder.name.endswith("second_step") else None
     options = {"location": str(model), "revision": None, "dtype": "float32", "lora_targets": TARGETS}
     return {
         "options": {
@@ -86,7 +91,9 @@ def arguments(folder, model, update, shard):
         "rollouts": str(model / "rollouts.parquet"),
         "evaluations": str(model / "evaluations.parquet"),
         "output": str(folder / "update.parquet"),
-        **dict.fromkeys(("adapter", "start", "optimizer")),
+        "adapter": adapter,
+        "start": None,
+        "optimizer": None,
     }
 
 
