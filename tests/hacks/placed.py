@@ -160,7 +160,7 @@ HACKS = [
         "y = torch.arange(1000.)[x]\nif timed():\n"
         "    for a in session().slots.values(): a[0][-1, -1] = 10**12\nreturn y",
         GUARDED,
-        WRONG_OR_CAUGHT,
+        (*WRONG_OR_CAUGHT, *FAILS),
         "lookup",
         attacks=("child.Session.slots",),
     ),
