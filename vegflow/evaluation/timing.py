@@ -217,12 +217,14 @@ def _pair(
     checked = [slot for slot in slots if random.random() < CHECKED] or slots[:1]  # the slots are in random order
     marks = {slot: [_places(output) for output in form] for slot in slots}
     places = {slot: [mark and mark.half_others() for mark in marks[slot]] for slot in checked}
+    forms = {slot: (inputs.form, form) for slot, inputs in parts.items()}
+    for side in (reference, candidate):  # none is awake, with its clock at rest, from when the inputs are there
+        side.prepare(forms)
     _write(reference, parts)
     blocks: dict[bool, Block] = {}
     outputs: dict[bool, list[list[torch.Tensor]]] = {}
     for ours in (True, False) if reference_first else (False, True):
         worker: Reference | Worker = reference if ours else candidate
-        worker.prepare({slot: (inputs.form, form) for slot, inputs in parts.items()})
         if ours:
             blocks[ours] = _rival(reference, parts, second=not reference_first)
         else:
