@@ -16,7 +16,7 @@ from statistics import NormalDist
 import torch
 
 from vegflow.config.evaluation import Protocol
-from vegflow.evaluation.arena import Description, same_bytes
+from vegflow.evaluation.arena import POISON, Description, same_bytes
 from vegflow.evaluation.intervals import centre, interval
 from vegflow.evaluation.memory import Places
 from vegflow.evaluation.reference import Inputs, Reference
@@ -36,7 +36,10 @@ LOOKS = 1.4  # times the pairs of the look before
 LEAST_SHARE = 0.05  # of a measured block that must remain after the messages' own time is taken off
 CHECKED = 0.25  # of the timed calls, at least one a block
 LIE = 2.0  # times what its clock says, and
-LIE_S = 200e-6  # seconds more
+LIE_S = 500e-6  # seconds more, which cold messages can take
+APART = 0.25
+"""Log-ratio of a first pair from which on each side wakes up before its block. Being cold after the other's costs both some
+0.3 ms: of two that are alike as much, and of a much shorter one a larger part."""
 FEWEST_PAIRS = 3
 PAPER_PAIRS = 5
 
@@ -129,8 +132,8 @@ def measure(
 ) -> Group:
     """Time both, a block of some `block_s` each, until the protocol is satisfied; a part of the outputs is checked.
 
-    `calls` is a guess of how many fill a block; a first pair, which does not count, tells. Every timed call gets inputs
-    of its own, that neither process has met. Pairs come in twos, one with the reference first and one with the
+    `calls` is a guess of how many fill a block; a first pair, which does not count, tells, and whether the two are so far
+    `APART` that being on the core after the other costs one of them more. Every timed call gets inputs of its own, that neither process has met. Pairs come in twos, one with the reference first and one with the
     candidate. Both workers must be stopped. Raises what `check` raises, and the Faults of a candidate that dies or lies.
     """
     ours: list[Block] = []
@@ -140,12 +143,13 @@ def measure(
         # memory for so many outputs is not there yet
         first_pair = _pair(reference, candidate, calls, random.random() < 0.5, check)
         calls = _filling(first_pair, calls, block_s, reference)
+        awake = _apart(*first_pair)
         look = protocol.least_pairs
         while True:
             while len(ours) < look:
                 first = random.random() < 0.5
                 for reference_first in (first, not first)[: look - len(ours)]:
-                    our, their = _pair(reference, candidate, calls, reference_first, check)
+                    our, their = _pair(reference, candidate, calls, reference_first, check, awake)
                     ours.append(our)
                     theirs.append(their)
             group = _group(ours, theirs, calls, reference.overhead_s)
@@ -203,10 +207,18 @@ def _filling(pair: tuple[Block, Block], calls: int, block_s: float, reference: R
     return max(1, min(most, round(block_s / took_s))) if took_s > 0 else calls
 
 
+def _apart(our: Block, their: Block) -> bool:
+    """Whether one of two blocks is much shorter than the other."""
+    return min(our.call_s, their.call_s) <= 0 or abs(math.log(our.call_s / their.call_s)) > APART
+
+
 def _pair(
-    reference: Reference, candidate: Worker, calls: int, reference_first: bool, check: Check
+    reference: Reference, candidate: Worker, calls: int, reference_first: bool, check: Check, awake: bool = False
 ) -> tuple[Block, Block]:
     """One block of each on the same new inputs in the same slots; (the reference's, the candidate's).
+
+    They are written once for both. Where each is woken up before its block (`awake`), which its clock does not count,
+    they are there only afterwards, and are written for each.
 
     Of large outputs pieces are looked at. Where a candidate writes into memory of ours, pieces of that are NaN before it
     does, and half of them are looked at, so that nothing may be left as an earlier call has left it; so are as many
@@ -220,13 +232,20 @@ def _pair(
     forms = {slot: (inputs.form, form) for slot, inputs in parts.items()}
     for side in (reference, candidate):  # none is awake, with its clock at rest, from when the inputs are there
         side.prepare(forms)
-    _write(reference, parts)
+    if not awake:
+        _write(reference, parts)
     blocks: dict[bool, Block] = {}
     outputs: dict[bool, list[list[torch.Tensor]]] = {}
     for ours in (True, False) if reference_first else (False, True):
         worker: Reference | Worker = reference if ours else candidate
+        if awake:
+            if blocks and not ours:
+                for slot in slots:
+                    reference.stage.inputs(slot).fill_(POISON)
+            worker.run([])
+            _write(reference, parts)
         if ours:
-            blocks[ours] = _rival(reference, parts, second=not reference_first)
+            blocks[ours] = _rival(reference, parts, second=bool(blocks) and not awake)
         else:
             if reference.writes_outputs:
                 for slot in slots:
