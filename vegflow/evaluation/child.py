@@ -24,6 +24,7 @@ import torch
 
 from vegflow.evaluation import channel, compiled, heap, inline
 from vegflow.evaluation.arena import Shape, bytes_of, describe_tensor, flatten, map_bytes, views
+from vegflow.evaluation.cuda_clock import Clock, open_clock
 from vegflow.evaluation.maker import Maker
 
 PROGRAM_FILE = "<program>"
@@ -46,12 +47,23 @@ class Session:
         self.results: dict[int, Any] = {}
         self.maker: Maker | None = None
         self.compiled: Any = None
+        self.clock: Clock | None = None
+
+    def _open_device(self, memory_mb: int | None) -> None:
+        """CUDA only, before any code of a candidate: the device is the first visible one, and its clock runs."""
+        torch.cuda.init()
+        if memory_mb:
+            share = memory_mb * 2**20 / torch.cuda.get_device_properties(0).total_memory
+            torch.cuda.set_per_process_memory_fraction(min(1.0, share))
+        self.clock = open_clock()
 
     def load(self, request: dict[str, Any], *pack: int) -> dict[str, Any]:
         """Execute the program and construct its model from `init`; a `pack` is what its `load_inline` calls will load.
 
         Without an `init` it is the task's own program: its `get_init_inputs` gives one, and a maker is made.
         """
+        if self.device == "cuda" and self.clock is None:
+            self._open_device(request.get("device_memory_mb"))
         program = request["program"]
         if len(program) > LARGEST_PROGRAM:
             raise StageError("parse", ValueError(f"a program of {len(program)} characters"))
@@ -78,9 +90,6 @@ class Session:
         if reference:
             init = module.get_init_inputs()
             request["init"] = base64.b64encode(pickle.dumps(init)).decode()
-        if self.device == "cuda" and request.get("device_memory_mb"):
-            share = request["device_memory_mb"] * 2**20 / torch.cuda.get_device_properties(0).total_memory
-            torch.cuda.set_per_process_memory_fraction(min(1.0, share))
         torch.manual_seed(request["init_seed"])
         try:
             self.model = build(*pickle.loads(base64.b64decode(request["init"])))
@@ -140,7 +149,8 @@ class Session:
         outputs = self.places[slot]
         if self.device == "cuda":
             outputs = [
-                torch.full_like(place, math.nan if place.is_floating_point() else -1).cuda() for place in outputs
+                torch.full_like(place, math.nan if place.is_floating_point() else -1, device="cuda")
+                for place in outputs
             ]
         call = self.compiled.bind(arguments, outputs)
 
@@ -155,32 +165,43 @@ class Session:
         for slot in request["slots"]:
             self.calls[slot] = self._call(slot, [self._to_device(value) for value in self.slots[slot]])
         self._synchronise()
+        self.clock.clear()
         return {}
 
     def run(self, request: dict[str, Any]) -> dict[str, Any]:
         """Call the model on each of the slots."""
         calls = [self.calls[slot] for slot in request["slots"]]
         self.results = {}  # who kept them would have the rival take new memory, and not it
-        events = [torch.cuda.Event(enable_timing=True) for _ in range(2)] if self.device == "cuda" else []
-        shift = torch.empty(heap.shift_bytes(), dtype=torch.uint8) if self.device == "cpu" else None
+        if self.clock is not None:
+            return self._run_on_device(request["slots"], calls, self.clock)
+        shift = torch.empty(heap.shift_bytes(), dtype=torch.uint8)
         start = time.perf_counter_ns()
-        if events:
-            events[0].record()
         with torch.no_grad():
             results = [call() for call in calls]
-            outputs = [[_place(output) for output in flatten(result)] for result in results] if not events else []
-        if events:
-            events[1].record()
-        self._synchronise()
-        own = events[0].elapsed_time(events[1]) * 1e6 if events else time.perf_counter_ns() - start
+            outputs = [[_place(output) for output in flatten(result)] for result in results]
+        own = time.perf_counter_ns() - start
         self.results = dict(zip(request["slots"], results, strict=True))
         del shift
         return {"done": own, "outputs": outputs}
 
+    def _run_on_device(self, slots: list[int], calls: list[Callable[[], Any]], clock: Clock) -> dict[str, Any]:
+        """The same on CUDA: what the device's clock says comes with the outputs, off the judge's clock."""
+        start = time.perf_counter_ns()
+        clock.start()
+        with torch.no_grad():
+            results = [call() for call in calls]
+        clock.stop()
+        own = time.perf_counter_ns() - start
+        self.results = dict(zip(slots, results, strict=True))
+        return {"done": own}
+
     def write(self, request: dict[str, Any]) -> dict[str, Any]:
-        """CUDA only: write the outputs of the last calls where the judge can read them."""
+        """CUDA only: write the outputs of the last calls where the judge can read them; how long the device worked."""
+        span = self.clock.span()
         results, self.results = self.results, {}
-        return {"outputs": [self._write(slot, results[slot]) for slot in request["slots"]]}
+        outputs = [self._write(slot, results[slot]) for slot in request["slots"]]
+        about = {"clock": span.clock, "span": span.ns, "records": span.records, "problem": self.clock.problem}
+        return {"outputs": outputs} | about
 
     def _write(self, slot: int, result: Any) -> list[dict[str, Any]]:
         outputs = flatten(result)

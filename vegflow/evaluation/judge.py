@@ -22,7 +22,9 @@ from vegflow.evaluation.build import build
 from vegflow.evaluation.candidate import Candidate
 from vegflow.evaluation.checks import Checks
 from vegflow.evaluation.comparison import Tolerance
-from vegflow.evaluation.device import device_identity, resolve_device
+from vegflow.evaluation.cuda_times import EVENTS
+from vegflow.evaluation.device import device_identity, device_uuid, resolve_device
+from vegflow.evaluation.gpu_state import GpuState, together
 from vegflow.evaluation.languages import compiled, device_problem, falls_back, trust
 from vegflow.evaluation.native import sealed
 from vegflow.evaluation.nursery import discard_zygote, shared_zygote
@@ -129,6 +131,8 @@ class _Run:
         self.gate = Gate(device, ceilings)
         self.builds = builds
         """Where what compilers made is kept."""
+        self.state = GpuState(device_uuid()) if device == "cuda" else None
+        self._clock_said = device == "cpu"
         self.seed = secrets.token_hex(16) if config.seed is None else str(config.seed)
         self._progress = progress
         self._done = done
@@ -136,6 +140,17 @@ class _Run:
 
     def report(self, text: str) -> None:
         self._progress(self._done, self._total, text)
+
+    def report_clock(self, reference: Reference) -> None:
+        """Say once what a GPU's times are measured by, and why it is not something better."""
+        if self._clock_said:
+            return
+        self._clock_said = True
+        block = reference.run([])
+        problem = f" (no CUPTI: {reference.worker.clock_problem})" if block.clock == EVENTS else ""
+        self.report(f"clock: {block.clock}{problem}")
+        if self.state is not None and self.state.problem:
+            self.report(f"clocks of the GPU: not recorded ({self.state.problem})")
 
     def judge_task(self, task: Task, batch: Mapping[str, Candidate], kept: VerdictStore) -> dict[str, Verdict]:
         """Key -> verdict of each candidate of one task, kept as soon as it is reached."""
@@ -177,6 +192,7 @@ class _Run:
         try:
             ready = reference.get()
             ready.writes_outputs = compiled(candidate.language) or self.device == "cuda"
+            self.report_clock(ready)
             start = time.monotonic()  # the reference's own start is no candidate's cost
             verdict = self._examine(workers, ready, checks)
         except Fault as fault:
@@ -218,7 +234,7 @@ class _Run:
         block_s = self.config.block_ms / 1e3
 
         def time_both() -> Group:
-            return measure(reference, worker, calls, block_s, protocol, delta, self.device, check)
+            return measure(reference, worker, calls, block_s, protocol, delta, self.device, check, self.state)
 
         groups = [time_both()]
         timing = combine(groups)
@@ -228,6 +244,7 @@ class _Run:
             groups.append(time_both())
             timing = combine(groups)
         calls = min(group.calls for group in groups)
+        sm_clocks, memory_clocks, throttling = together(timing.readings)
         runtime_us, reference_us = (statistics.median(times) for times in (timing.runtime_us, timing.reference_us))
         verdict = Verdict(
             "correct",
@@ -244,6 +261,10 @@ class _Run:
             runtime_times_us=timing.runtime_us,
             reference_times_us=timing.reference_us,
             max_abs_err=checks.largest,
+            clock=timing.clock,
+            sm_clocks_mhz=sm_clocks,
+            memory_clocks_mhz=memory_clocks,
+            throttling=throttling,
         )
         claim = self.gate.objection(reference.work, runtime_us / 1e6, calls, reference.overhead_s / calls)
         if claim:  # the times stay, as evidence
@@ -318,6 +339,7 @@ class _Workers:
         language, program = self._candidate.language, self._candidate.program
         built = self._binary()
         self._worker = worker = shared_zygote(device).spawn(config.timeout_s, self._memory(reference))
+        worker.host_code = not compiled(language)
         request = {
             "init": reference.init,
             "init_seed": INIT_SEED,

@@ -16,6 +16,7 @@ import torch
 from vegflow.evaluation.arena import Description, Shape, bytes_of, describe, describe_tensor, flatten, map_bytes, views
 from vegflow.evaluation.audit import audit, draw_items, within
 from vegflow.evaluation.comparison import Tolerance
+from vegflow.evaluation.cuda_clock import Flush
 from vegflow.evaluation.expectation import Expectation, expect, pack
 from vegflow.evaluation.fresh import mixing
 from vegflow.evaluation.inputs import Depths, Variant, find_variants, vary
@@ -35,6 +36,13 @@ class Maker:
         self._depths = Depths(self._double)
         self._memory: torch.Tensor | None = None
         self._shape = Shape(0, 0, 0)
+        self._flush: Flush | None = None
+
+    def flush(self, request: dict[str, Any]) -> dict[str, Any]:
+        """CUDA only: leave the device's cache with nothing of what is timed next."""
+        if self._flush is None:
+            self._flush = Flush()
+        return self._flush()
 
     def probe(self, request: dict[str, Any]) -> dict[str, Any]:
         """The forms of inputs and outputs, the shortest time of a call (ns) and the weights (bytes)."""

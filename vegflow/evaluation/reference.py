@@ -7,6 +7,7 @@ turn: the same physical memory for both, so that where it lies favours neither. 
 
 import math
 import random
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -169,6 +170,8 @@ class Reference:
             raise Fault("evaluator_error", f"the task's audit of itself: {'; '.join(survey.findings)}")
         self.trials = max(protocol.correctness_trials, len(survey.variants))
         worker.stop()
+        self.idle_flush_s = min(self._flush() for _ in range(CALIBRATIONS)) if self.flush else 0.0
+        """What a flush takes while nobody else is on the device: no candidate is, yet."""
         self._bases = self._make_bases()
         self._spikes = any(variant.kind == "wide" for variant in survey.variants)
 
@@ -201,7 +204,7 @@ class Reference:
                 self.fill(slot, item.inputs)
                 worker.run([slot])
             self.warm_up(worker, self._calls)
-            self.overhead_s = min(worker.run([]).call_s for _ in range(CALIBRATIONS))
+            self.overhead_s = min(worker.run([], self.flush).call_s for _ in range(CALIBRATIONS))
             """What a block's messages cost at least, on the clock of the calls."""
 
         self._trusted(grow_up)
@@ -239,7 +242,26 @@ class Reference:
 
     def run(self, slots: Sequence[int]) -> Block:
         """Run it on slots of the stage, for its time; Fault `evaluator_error` if it fails."""
-        return self._trusted(lambda: self.worker.run(slots))
+        return self._trusted(lambda: self.worker.run(slots, self.flush))
+
+    @property
+    def flush(self) -> Callable[[], float] | None:
+        """On CUDA, what leaves the device's cache empty and says what that took, seconds; else None.
+
+        The maker does it, in whose process no candidate is.
+        """
+        return self._flush if self._zygote.device == "cuda" else None
+
+    def _flush(self) -> float:
+        def ask() -> float:
+            self._maker.resume()
+            start = time.perf_counter()
+            self._maker.ask("flush")
+            took_s = time.perf_counter() - start
+            self._maker.stop()
+            return took_s
+
+        return self._trusted(ask)
 
     def read(
         self, block: Block, slot: int, form: Sequence[Description], places: Sequence[Places | None] | None = None

@@ -10,13 +10,17 @@ import os
 import random
 import statistics
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
+from typing import NoReturn
 
 import torch
 
 from vegflow.config.evaluation import Protocol
+from vegflow.evaluation import cuda_times
 from vegflow.evaluation.arena import Description, same_bytes
+from vegflow.evaluation.device import lock_name
+from vegflow.evaluation.gpu_state import GpuState, Reading
 from vegflow.evaluation.intervals import centre, interval
 from vegflow.evaluation.memory import Places
 from vegflow.evaluation.reference import WARM_SLOT, Reference
@@ -38,6 +42,8 @@ CHECKED = 0.25  # of the timed calls, at least one a block
 LIE = 2.0  # times what its clock says, and
 LIE_S = 200e-6  # seconds more
 FEWEST_PAIRS = 3
+CLOCK_STEP_S = 1e-7
+"""No block on a GPU counts for less: its clock's step is some tens of nanoseconds."""
 PAPER_PAIRS = 5
 LARGE = 4 << 20
 """Bytes of a block's inputs from which on they are written once for both sides: the core they share keeps none of them
@@ -53,6 +59,10 @@ class Group:
     runtime_us: list[float]
     calls: int = 1
     """In each of the blocks that were timed."""
+    clock: str = cuda_times.CPU
+    """By which the times count, one of `cuda_times.CLOCKS`."""
+    readings: tuple[Reading, ...] = ()
+    """Of a GPU's clocks, before and after."""
 
     @property
     def log_ratios(self) -> list[float]:
@@ -94,6 +104,16 @@ class Timing:
         return [us for group in self.groups for us in group.runtime_us]
 
     @property
+    def clock(self) -> str:
+        """By which its times count: the least direct one of its groups'."""
+        return cuda_times.worst(group.clock for group in self.groups)
+
+    @property
+    def readings(self) -> list[Reading]:
+        """Of a GPU's clocks, in order."""
+        return [reading for group in self.groups for reading in group.readings]
+
+    @property
     def paper_speedup(self) -> float:
         """What the paper would have said: the ratio of the medians of the first five times."""
         ours, theirs = self.reference_us[:PAPER_PAIRS], self.runtime_us[:PAPER_PAIRS]
@@ -129,18 +149,20 @@ def measure(
     delta: float,
     device: str,
     check: Check,
+    state: GpuState | None = None,
 ) -> Group:
     """Time both, a block of some `block_s` each, until the protocol is satisfied; a part of the outputs is checked.
 
     `calls` is a guess of how many fill a block; a first pair, which does not count, tells. Every timed call gets inputs
     of its own, that neither process has met. In a pair each process first warms up on inputs it knows, so that it does
     not matter who was on the core before; pairs come in twos, one with the reference first and one with the candidate.
-    Both workers must be stopped. Raises what `check` raises, and the Faults of a candidate that dies or lies.
+    Of a GPU `state` gives the clocks before and after. Both workers must be stopped. Raises what `check` raises, and the Faults of a candidate that dies or lies.
     """
     ours: list[Block] = []
     theirs: list[Block] = []
     reference.warm_up(candidate, calls)
-    with timing_lock(device), own_core([reference.worker, candidate]):
+    with timing_lock(lock_name(device)), own_core([reference.worker, candidate]):
+        before = state.read() if state else None
         # memory for so many outputs is not there yet
         first_pair = _pair(reference, candidate, calls, random.random() < 0.5, check)
         calls = _filling(first_pair, calls, block_s, reference)
@@ -152,12 +174,14 @@ def measure(
                     our, their = _pair(reference, candidate, calls, reference_first, check)
                     ours.append(our)
                     theirs.append(their)
-            group = _group(ours, theirs, calls, reference.overhead_s)
+            group = _group(ours, theirs, calls, reference.overhead_s, candidate.host_code)
             low, _ = interval(group.log_ratios, LEVEL)
             _, high = interval(group.log_ratios, MISSED_LEVEL if protocol.resolution else LEVEL)
             decided = math.exp(low) > 1 + delta or math.exp(high) < 1 + delta + protocol.resolution
             if decided or look >= protocol.most_pairs:
-                return group
+                if reference.flush and cuda_times.busy([*ours, *theirs], reference.idle_flush_s):
+                    _blame(reference, candidate)
+                return replace(group, readings=(before, state.read())) if state and before else group
             look = min(protocol.most_pairs, max(look + 2, 2 * round(look * LOOKS / 2)))
 
 
@@ -235,7 +259,7 @@ def _pair(
             for slot in slots:
                 reference.poison(slot, marks[slot])
         looks = [] if ours else [_Look(reference.stage.inputs(slot)) for slot in (WARM_SLOT, *checked)]
-        blocks[ours] = worker.run(slots)
+        blocks[ours] = reference.run(slots) if ours else candidate.run(slots, reference.flush)
         if not all(look.same() for look in looks):
             raise Fault("rejected_hack", "it changes its inputs while it is timed")
         form = reference.output_form
@@ -277,8 +301,21 @@ def _read(
         raise Fault("rejected_hack", f"right while checked, wrong while timed: {fault.reason}") from None
 
 
-def _group(ours: Sequence[Block], theirs: Sequence[Block], calls: int, overhead_s: float) -> Group:
-    """Blocks, pair by pair -> times of a call; Faults as `ticking`, `refuse_lies`.
+def _blame(reference: Reference, candidate: Worker) -> NoReturn:
+    """The GPU was at work while the workers were stopped: whose doing it was shows when the candidate is gone."""
+    candidate.end()
+    took_s = statistics.median(reference.flush() for _ in range(FEWEST_PAIRS))
+    if took_s > cuda_times.BUSY * reference.idle_flush_s + cuda_times.BUSY_S:
+        raise Fault(
+            "evaluator_error", "the GPU is at work for others; it must be this evaluation's alone while it times"
+        )
+    raise Fault("rejected_hack", "it leaves work on the GPU that goes on while it is stopped")
+
+
+def _group(
+    ours: Sequence[Block], theirs: Sequence[Block], calls: int, overhead_s: float, host_code: bool = True
+) -> Group:
+    """Blocks, pair by pair -> times of a call; Faults as `ticking`, `refuse_lies`. On a GPU as `cuda_times` says.
 
     What an empty block costs at least is taken off both. A candidate that made its own messages cheaper could gain what
     is left of them, a few percent of a block, which the allowance for `LUCK` covers.
@@ -286,6 +323,12 @@ def _group(ours: Sequence[Block], theirs: Sequence[Block], calls: int, overhead_
     ours, theirs = ticking(ours, theirs)
     # on a busy machine messages take longer than they did at best: as long as the reference's, whose clock is honest
     refuse_lies(theirs, max(overhead_s, statistics.median(block.call_s - block.own_s for block in ours)))
+    if ours[0].span_s is not None:
+        waited_s = cuda_times.aside(ours, theirs, LEVEL) if host_code else 0.0
+        ours_s, theirs_s = cuda_times.charge(ours, theirs)
+        clock = cuda_times.worst([ours_s.clock, theirs_s.clock])
+        in_us = [[1e6 * max(s, CLOCK_STEP_S) / calls for s in side.seconds] for side in (ours_s, theirs_s)]
+        return Group(in_us[0], [us + 1e6 * waited_s / calls for us in in_us[1]], calls, clock)
     waited_s = idle(ours, theirs)
 
     def microseconds(block: Block) -> float:

@@ -18,6 +18,7 @@ import torch
 from vegflow.evaluation import channel
 from vegflow.evaluation.arena import Arena, Description
 from vegflow.evaluation.comparison import check_form
+from vegflow.evaluation.cuda_times import CPU, claimed
 from vegflow.evaluation.memory import Places, read_output
 from vegflow.evaluation.process import Death, Process
 from vegflow.evaluation.verdict import Fault
@@ -47,6 +48,14 @@ class Block:
     """What the worker says the calls took; evidence, never the measure."""
     outputs: dict[int, Any]
     """Slot -> form of its outputs and where they lie, as the worker says."""
+    span_s: float | None = None
+    """On CUDA, how long the device was at work, as the worker says; what it counts for is for `cuda_times`."""
+    clock: str = CPU
+    """What `span_s` was measured with, as the worker says; `cpu` where there is none."""
+    aside_s: float = 0.0
+    """On CUDA, wall time in which it was awake with the block's inputs, before the calls and after them."""
+    flush_s: float = 0.0
+    """On CUDA, what flushing the device's cache took between inputs and calls, the worker being stopped."""
 
 
 class Worker(Process):
@@ -59,6 +68,10 @@ class Worker(Process):
         self.device = device
         self._slots: dict[int, Forms] = {}
         self._frozen_at: float | None = None
+        self.clock_problem = ""
+        """On CUDA, why its clock is not a better one, as it says."""
+        self.host_code = True
+        """Whether the candidate's own code runs in its process, and not on the device only."""
         super().__init__(pid, sock, timeout_s, bury)
 
     def map(self, arena: Arena) -> None:
@@ -80,28 +93,50 @@ class Worker(Process):
         self.ask("settle", calls=calls)
         self.stop()
 
-    def run(self, slots: Sequence[int]) -> Block:
-        """Have a stopped worker call its model on `slots`; it is stopped again, with its outputs in its memory."""
+    def run(self, slots: Sequence[int], flush: Callable[[], float] | None = None) -> Block:
+        """Have a stopped worker call its model on `slots`; it is stopped again, with its outputs in its memory.
+
+        On CUDA `flush` leaves the device's cache empty once the inputs are there.
+        """
         if self.device == "cuda":
-            self.resume()
-            self.ask("upload", slots=list(slots))
+            return self._run_on_device(list(slots), flush)
         start, wall = self._frozen_at if self._frozen_at is not None else self.clock(), time.perf_counter()
         self._send({"kind": "run", "slots": list(slots)})
         self.resume()
         done = self._answer()
         wall = time.perf_counter() - wall
-        if self.device == "cuda":
-            end = self.clock()
-            done["outputs"] = self.ask("write", slots=list(slots)).get("outputs")
         self.stop()
-        if self.device != "cuda":
-            end = self._frozen_at
-        own, outputs = done.get("done"), done.get("outputs")
-        if not isinstance(own, int | float) or not 0 <= own < 1e15:
-            raise Fault("rejected_hack", "the worker's clock does not give a time")
-        if not isinstance(outputs, list) or len(outputs) != len(slots):
-            raise Fault("rejected_hack", "the worker's answers are not those of its loop")
-        return Block(end - start, wall, own / 1e9, dict(zip(slots, outputs, strict=True)))
+        end = self._frozen_at
+        return Block(end - start, wall, _seconds(done.get("done")), _by_slot(slots, done))
+
+    def _run_on_device(self, slots: list[int], flush: Callable[[], float] | None) -> Block:
+        """As `run`: inputs go up before the calls, and outputs down after them."""
+        begun = time.perf_counter()
+        self.resume()
+        self.ask("upload", slots=slots)
+        self.stop()
+        aside_s = time.perf_counter() - begun
+        flush_s = flush() if flush is not None else 0.0
+        start = self.clock()
+        self._send({"kind": "run", "slots": slots})
+        self.resume()
+        done = self._answer()
+        wall_s = self.clock() - start
+        written = self.ask("write", slots=slots)
+        self.stop()
+        aside_s += self.clock() - start - wall_s
+        self.clock_problem = str(written.get("problem"))[:200]
+        own_s, outputs = _seconds(done.get("done")), _by_slot(slots, written)
+        return Block(
+            call_s=wall_s,
+            wall_s=wall_s,
+            own_s=own_s,
+            outputs=outputs,
+            span_s=_seconds(written.get("span")),
+            clock=claimed(written.get("clock")),
+            aside_s=aside_s,
+            flush_s=flush_s,
+        )
 
     def read(
         self, block: Block, slot: int, form: Sequence[Description], places: Sequence[Places | None] | None = None
@@ -177,3 +212,17 @@ class Worker(Process):
             if state not in b"TtZX":
                 return False
         return True
+
+
+def _seconds(claim: Any) -> float:
+    """What a worker's clock says, in nanoseconds -> seconds. Raises Fault if that is no time."""
+    if not isinstance(claim, int | float) or not 0 <= claim < 1e15:
+        raise Fault("rejected_hack", "the worker's clock does not give a time")
+    return claim / 1e9
+
+
+def _by_slot(slots: Sequence[int], answer: dict[str, Any]) -> dict[int, Any]:
+    outputs = answer.get("outputs")
+    if not isinstance(outputs, list) or len(outputs) != len(slots):
+        raise Fault("rejected_hack", "the worker's answers are not those of its loop")
+    return dict(zip(slots, outputs, strict=True))

@@ -6,6 +6,7 @@ Knows processes only: it runs no program, sees no inputs and holds no secrets; j
 
 import contextlib
 import gc
+import importlib
 import os
 import signal
 import socket
@@ -84,6 +85,9 @@ def _load(device: str) -> None:
     import vegflow.evaluation.child
     import vegflow.evaluation.native  # noqa: F401
 
+    if device == "cuda":  # its libraries only: nothing of the device may be touched before a fork
+        with contextlib.suppress(ImportError):
+            importlib.import_module("cupti.cupti")
     torch.set_num_threads(1)
     with torch.no_grad():
         x = torch.rand(8, 8)
