@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from vegflow.evaluation import channel, compiled, heap, inline
+from vegflow.evaluation import channel, compiled, heap, inline, triton_cache
 from vegflow.evaluation.arena import Shape, bytes_of, describe_tensor, flatten, map_bytes, views
 from vegflow.evaluation.cuda_clock import Clock, open_clock
 from vegflow.evaluation.maker import Maker
@@ -60,6 +60,8 @@ class Session:
     def load(self, request: dict[str, Any], *pack: int) -> dict[str, Any]:
         """Execute the program and construct its model from `init`; a `pack` is what its `load_inline` calls will load.
 
+        `kernels` says where those of a Triton program lie.
+
         Without an `init` it is the task's own program: its `get_init_inputs` gives one, and a maker is made.
         """
         if self.device == "cuda" and self.clock is None:
@@ -76,6 +78,8 @@ class Session:
         sys.modules["program"] = module  # inspect.getsource, which Triton and TorchScript use, looks here
         linecache.cache[PROGRAM_FILE] = (len(program), None, program.splitlines(keepends=True), PROGRAM_FILE)
         try:
+            if request.get("kernels"):
+                triton_cache.install(request["kernels"]["folder"], request["kernels"]["ptxas"], self.device)
             for descriptor in pack:
                 with open(descriptor, "rb") as file:
                     inline.install(file.read())

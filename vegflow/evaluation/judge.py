@@ -13,12 +13,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from vegflow.config.evaluation import EvaluationConfig
 from vegflow.errors import ConfigError
-from vegflow.evaluation.build import build
+from vegflow.evaluation import triton_cache
+from vegflow.evaluation.build import build, scratch
 from vegflow.evaluation.candidate import Candidate
 from vegflow.evaluation.checks import Checks
 from vegflow.evaluation.comparison import Tolerance
@@ -37,8 +39,8 @@ from vegflow.evaluation.worker import Worker
 from vegflow.tasks.task import Task
 from vegflow.threads import one_thread
 
-INLINE_S = 600.0
-"""Seconds more for a build of `load_inline`, which compiles torch's headers."""
+BUILD_S = {"inline": 600.0, "triton": 120.0}
+"""Seconds more for a build of `load_inline`, which compiles torch's headers, and of Triton, which tunes itself."""
 
 Progress = Callable[[int, int, str], None]
 
@@ -202,7 +204,7 @@ class _Run:
         except Exception as error:  # a mistake of ours must neither end the job nor count against the candidate
             verdict = Verdict("evaluator_error", f"{type(error).__name__}: {error}")
         finally:
-            workers.end()
+            workers.close()
             reference.clear()
         wall_s = time.monotonic() - start
         verdict = replace(
@@ -329,6 +331,8 @@ class _Workers:
         """CPU seconds of those that have ended."""
         self.build_cpu_s = 0.0
         self._built: bytes | None = None
+        self._kernels_at: dict[str, Any] | None = None
+        self._stack = contextlib.ExitStack()
         self._run = run
         self._candidate = candidate
         self._worker: Worker | None = None
@@ -337,16 +341,19 @@ class _Workers:
         """A new one with the candidate loaded, stopped. Raises Fault with the status of what goes wrong."""
         config, device = self._run.config, self._run.device
         language, program = self._candidate.language, self._candidate.program
-        built = self._binary()
-        self._worker = worker = shared_zygote(device).spawn(config.timeout_s, self._memory(reference))
+        built = self._binary(reference)
+        kernels = self._kernels(built) if language == "triton" and built is not None else None
+        folder = kernels["folder"] if kernels else None
+        memory = self._memory(reference)
+        self._worker = worker = shared_zygote(device).spawn(config.timeout_s, memory, readable=folder)
         worker.host_code = not compiled(language)
         request = {
             "init": reference.init,
             "init_seed": INIT_SEED,
             "device_memory_mb": config.memory_mb if device == "cuda" else None,
         }
-        if built is None:
-            worker.ask("load", program=program, class_name="ModelNew", **request)
+        if built is None or kernels:
+            worker.ask("load", program=program, class_name="ModelNew", kernels=kernels, **request)
         elif compiled(language):
             worker.ask("load", program=reference.task.source, class_name="Model", **request)
             arguments = list(reference.task.arguments)
@@ -359,19 +366,37 @@ class _Workers:
         worker.stop()
         return worker
 
-    def _binary(self) -> bytes | None:
+    def _kernels(self, built: bytes) -> dict[str, Any]:
+        """Where a Triton program's kernels lie, which is a folder of this candidate's own."""
+        if self._kernels_at is None:
+            folder = self._stack.enter_context(scratch())
+            try:
+                self._kernels_at = {"folder": folder, "ptxas": triton_cache.unpack(built, Path(folder))}
+            except ValueError as error:
+                raise Fault("compile_error", str(error)) from None
+        return self._kernels_at
+
+    def _binary(self, reference: Reference) -> bytes | None:
         """What the candidate's compiler makes of it, made once; None if its language has no build."""
         language = self._candidate.language
         problem = device_problem(language, self._run.device)
         if problem:
             raise Fault("compile_error", problem)
-        if self._built is None and (compiled(language) or language == "inline"):
-            seconds = self._run.config.timeout_s + (INLINE_S if language == "inline" else 0.0)
-            zygote = shared_zygote(self._run.device)
-            built = build(zygote, self._candidate.program or "", language, self._run.builds, seconds)
+        if self._built is None and (compiled(language) or language in BUILD_S):
+            seconds = self._run.config.timeout_s + BUILD_S.get(language, 0.0)
+            zygote, call = shared_zygote(self._run.device), None
+            if language == "triton":
+                about = {"class_name": "ModelNew", "init": reference.init, "init_seed": INIT_SEED}
+                call = about | {"forms": reference.forms, "device": self._run.device}
+            built = build(zygote, self._candidate.program or "", language, self._run.builds, seconds, call=call)
             self.build_cpu_s += built.cpu_s
             self._built = built.binary
         return self._built
+
+    def close(self) -> None:
+        """End the present one, and leave no file behind."""
+        self.end()
+        self._stack.close()
 
     def end(self) -> None:
         """End the present one."""

@@ -214,6 +214,13 @@ class Reference:
         if self.worker is not self._maker:
             self.worker.end()
 
+    @property
+    def forms(self) -> list[list[Description]]:
+        """Of all inputs that a candidate meets, each once."""
+        timed = self._base_form if self._bases else self.form
+        found = [timed, *(self.item(index).form for index in range(self.trials))]
+        return [form for place, form in enumerate(found) if form not in found[:place]]
+
     def items(self) -> list[int]:
         """The indices of the correctness trials' items in a new random order; each variant is among them."""
         indices = list(range(self.trials))
