@@ -13,10 +13,10 @@ from vegflow.evaluation.worker import Block, _seconds
 MS = 1e-3
 
 
-def blocks(spans_ms, walls_ms, *, clock=CUPTI, aside_ms=None, flush_ms=0.1):
+def blocks(spans_ms, walls_ms, *, clock=CUPTI, aside_ms=None, flush_ms=0.1, after_ms=0.0):
     asides = aside_ms or [0.0] * len(spans_ms)
     return [
-        Block(w * MS, w * MS, w * MS, {}, s * MS, clock, a * MS, flush_ms * MS)
+        Block(w * MS, w * MS, w * MS, {}, s * MS, clock, a * MS, flush_ms * MS, after_ms * MS)
         for s, w, a in zip(spans_ms, walls_ms, asides, strict=True)
     ]
 
@@ -50,6 +50,13 @@ def test_a_candidate_that_launches_nothing_counts_by_the_wall():
     _, theirs = charge(honest(2.0), blocks([0.0] * 10, [1.0] * 10))
     assert theirs.clock == WALL
     assert theirs.seconds == pytest.approx([0.79 * MS] * 10, abs=0.02 * MS)
+
+
+def test_a_worker_that_answers_before_the_device_is_done_waits_in_front_of_the_flush():
+    """It answers at once and shows no kernel; its two milliseconds are still to come, and our flush has to wait."""
+    ours, theirs = charge(honest(2.0), blocks([0.0] * 10, [0.2] * 10, after_ms=2.1), 0.1 * MS)
+    assert theirs.seconds == pytest.approx(ours.seconds, rel=0.02)
+    assert theirs.clock == WALL
 
 
 def test_work_of_the_host_before_the_first_kernel_counts():
@@ -124,6 +131,7 @@ def test_a_worker_whose_own_clock_is_stopped_is_refused_on_a_gpu_too():
 def test_a_device_that_is_at_work_while_both_are_stopped_is_noticed():
     assert not busy(blocks([1.0] * 4, [1.2] * 4, flush_ms=0.3), 0.1 * MS)
     assert busy(blocks([1.0] * 4, [1.2] * 4, flush_ms=2.5), 0.1 * MS)
+    assert busy(blocks([1.0] * 4, [1.2] * 4, after_ms=2.5), 0.1 * MS)
     once = blocks([1.0] * 9, [1.2] * 9) + blocks([1.0], [1.2], flush_ms=30.0)
     assert not busy(once, 0.1 * MS)
 

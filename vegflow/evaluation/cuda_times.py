@@ -34,30 +34,40 @@ class Charged:
     clock: str
 
 
-def overhead(ours: Sequence["Block"]) -> float:
+def until_done(block: "Block", idle_s: float) -> float:
+    """A block's wall time until the device was done, seconds.
+
+    A worker can say that the device is done before it is; a flush, by a process of ours, then has to wait. `idle_s` is
+    what a flush takes on an idle device.
+    """
+    return block.wall_s + max(0.0, block.after_s - idle_s)
+
+
+def overhead(ours: Sequence["Block"], idle_s: float = 0.0) -> float:
     """What the reference's blocks last beyond their spans, at the quantile `SPREAD`, seconds."""
-    gaps = sorted(max(0.0, block.wall_s - (block.span_s or 0.0)) for block in ours)
+    gaps = sorted(max(0.0, until_done(block, idle_s) - (block.span_s or 0.0)) for block in ours)
     return gaps[int(SPREAD * (len(gaps) - 1))]  # one that was seen: the longest of few is no part of it
 
 
-def charge(ours: Sequence["Block"], theirs: Sequence["Block"]) -> tuple[Charged, Charged]:
+def charge(ours: Sequence["Block"], theirs: Sequence["Block"], idle_s: float = 0.0) -> tuple[Charged, Charged]:
     """The seconds that each block of the reference's and of the candidate's counts for, and by which clock.
 
-    A block counts for max(span, wall - overhead), and never for more than its wall time. So a span that is too short,
+    Walls are those of `until_done`. A block counts for max(span, wall - overhead), and never for more than its wall time. So a span that is too short,
     or none, gains nothing beyond the spread of the overhead, and work of the host before the first kernel or after the
     last counts where the reference has none. The clock is `wall` where that decided more than half of the blocks.
     """
-    beyond = overhead(ours)
-    return _charge(ours, beyond), _charge(theirs, beyond)
+    beyond = overhead(ours, idle_s)
+    return _charge(ours, beyond, idle_s), _charge(theirs, beyond, idle_s)
 
 
-def _charge(blocks: Sequence["Block"], beyond: float) -> Charged:
+def _charge(blocks: Sequence["Block"], beyond: float, idle_s: float) -> Charged:
     seconds, bounded = [], 0
     for block in blocks:
-        span, floor = block.span_s or 0.0, block.wall_s - beyond
+        wall = until_done(block, idle_s)
+        span, floor = block.span_s or 0.0, wall - beyond
         tolerated = floor - span <= 0.05 * span + 1e-9
         bounded += not tolerated
-        seconds.append(min(block.wall_s, max(span, floor)))
+        seconds.append(min(wall, max(span, floor)))
     named = worst(block.clock for block in blocks)
     return Charged(seconds, WALL if 2 * bounded > len(blocks) else named)
 
@@ -88,4 +98,4 @@ def busy(blocks: Iterable["Block"], idle_s: float) -> bool:
 
     `idle_s` is what that takes when nobody is.
     """
-    return statistics.median(block.flush_s for block in blocks) > BUSY * idle_s + BUSY_S
+    return statistics.median(max(block.flush_s, block.after_s) for block in blocks) > BUSY * idle_s + BUSY_S

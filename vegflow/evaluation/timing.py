@@ -174,12 +174,12 @@ def measure(
                     our, their = _pair(reference, candidate, calls, reference_first, check)
                     ours.append(our)
                     theirs.append(their)
-            group = _group(ours, theirs, calls, reference.overhead_s, candidate.host_code)
+            group = _group(ours, theirs, calls, reference.overhead_s, reference.idle_flush_s, candidate.host_code)
             low, _ = interval(group.log_ratios, LEVEL)
             _, high = interval(group.log_ratios, MISSED_LEVEL if protocol.resolution else LEVEL)
             decided = math.exp(low) > 1 + delta or math.exp(high) < 1 + delta + protocol.resolution
             if decided or look >= protocol.most_pairs:
-                if reference.flush and cuda_times.busy([*ours, *theirs], reference.idle_flush_s):
+                if reference.flush and any(cuda_times.busy(side, reference.idle_flush_s) for side in (ours, theirs)):
                     _blame(reference, candidate)
                 return replace(group, readings=(before, state.read())) if state and before else group
             look = min(protocol.most_pairs, max(look + 2, 2 * round(look * LOOKS / 2)))
@@ -313,7 +313,12 @@ def _blame(reference: Reference, candidate: Worker) -> NoReturn:
 
 
 def _group(
-    ours: Sequence[Block], theirs: Sequence[Block], calls: int, overhead_s: float, host_code: bool = True
+    ours: Sequence[Block],
+    theirs: Sequence[Block],
+    calls: int,
+    overhead_s: float,
+    idle_flush_s: float = 0.0,
+    host_code: bool = True,
 ) -> Group:
     """Blocks, pair by pair -> times of a call; Faults as `ticking`, `refuse_lies`. On a GPU as `cuda_times` says.
 
@@ -325,7 +330,7 @@ def _group(
     refuse_lies(theirs, max(overhead_s, statistics.median(block.call_s - block.own_s for block in ours)))
     if ours[0].span_s is not None:
         waited_s = cuda_times.aside(ours, theirs, LEVEL) if host_code else 0.0
-        ours_s, theirs_s = cuda_times.charge(ours, theirs)
+        ours_s, theirs_s = cuda_times.charge(ours, theirs, idle_flush_s)
         clock = cuda_times.worst([ours_s.clock, theirs_s.clock])
         in_us = [[1e6 * max(s, CLOCK_STEP_S) / calls for s in side.seconds] for side in (ours_s, theirs_s)]
         return Group(in_us[0], [us + 1e6 * waited_s / calls for us in in_us[1]], calls, clock)

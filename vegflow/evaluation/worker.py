@@ -56,6 +56,8 @@ class Block:
     """On CUDA, wall time in which it was awake with the block's inputs, before the calls and after them."""
     flush_s: float = 0.0
     """On CUDA, what flushing the device's cache took between inputs and calls, the worker being stopped."""
+    after_s: float = 0.0
+    """The same between the calls and the reading of their outputs: longer if the device is not done yet."""
 
 
 class Worker(Process):
@@ -96,7 +98,8 @@ class Worker(Process):
     def run(self, slots: Sequence[int], flush: Callable[[], float] | None = None) -> Block:
         """Have a stopped worker call its model on `slots`; it is stopped again, with its outputs in its memory.
 
-        On CUDA `flush` leaves the device's cache empty once the inputs are there.
+        On CUDA `flush` leaves the device's cache empty once the inputs are there, and after the calls shows whether the
+        device is done with them.
         """
         if self.device == "cuda":
             return self._run_on_device(list(slots), flush)
@@ -122,9 +125,13 @@ class Worker(Process):
         self.resume()
         done = self._answer()
         wall_s = self.clock() - start
+        self.stop()
+        after_s = flush() if flush is not None else 0.0
+        begun = time.perf_counter()
+        self.resume()
         written = self.ask("write", slots=slots)
         self.stop()
-        aside_s += self.clock() - start - wall_s
+        aside_s += time.perf_counter() - begun
         self.clock_problem = str(written.get("problem"))[:200]
         own_s, outputs = _seconds(done.get("done")), _by_slot(slots, written)
         return Block(
@@ -136,6 +143,7 @@ class Worker(Process):
             clock=claimed(written.get("clock")),
             aside_s=aside_s,
             flush_s=flush_s,
+            after_s=after_s,
         )
 
     def read(
