@@ -75,6 +75,8 @@ def test_skipping_redundant_work_is_a_speedup():
     assert verdict.fast_1
     assert verdict.speedup_low <= verdict.speedup <= verdict.speedup_high
     assert verdict.runtime_us < verdict.reference_us
+    assert verdict.clock == "cpu"
+    assert verdict.sm_clocks_mhz is verdict.memory_clocks_mhz is verdict.throttling is None
 
 
 def test_more_work_is_a_slowdown():

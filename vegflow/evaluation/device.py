@@ -32,15 +32,15 @@ def device_identity(device: str = "auto") -> str:
 
 @cache
 def device_uuid() -> str:
-    """Of the GPU that evaluations run on, the first visible one, as the driver prints it. Needs one."""
+    """Of the GPU that evaluations run on, the first visible one, as the driver prints it; empty where there is none."""
     import torch
 
-    return str(torch.cuda.get_device_properties(0).uuid)
+    return str(torch.cuda.get_device_properties(0).uuid) if torch.cuda.is_available() else ""
 
 
 def lock_name(device: str) -> str:
     """What `timing_lock` knows a device by: `cpu`, or a GPU's own name, so that each GPU of a machine has a lock."""
-    return f"cuda-{device_uuid()}" if device == "cuda" else device
+    return f"cuda-{device_uuid()}".rstrip("-") if device == "cuda" else device
 
 
 def interpreter_identity() -> str:

@@ -93,7 +93,7 @@ def evaluate_candidates(
 def isolation_report(device: str = "auto") -> dict[str, str]:
     """Layer -> what confines a candidate on this machine, or "lacking: why" (starts a worker to find out)."""
     zygote = shared_zygote(resolve_device(device))
-    worker = zygote.spawn(60.0, 1 << 30)
+    worker = zygote.spawn(60.0, None if zygote.device == "cuda" else 1 << 30)
     worker.end()
     return worker.layers | zygote.layers
 
