@@ -20,7 +20,7 @@ def judge(program):
     return evaluate_candidates([program.candidate()], on_gpu.TASKS, on_gpu.CONFIG)[0]
 
 
-@pytest.mark.parametrize("program", (*on_gpu.HONEST, *on_gpu.HOSTILE), ids=lambda program: program.name)
+@pytest.mark.parametrize("program", [*on_gpu.HONEST, *on_gpu.HOSTILE], ids=lambda program: program.name)
 def test_every_program_can_be_read(program):
     """All that can be said of them where there is no GPU."""
     if program.language == "cuda":
