@@ -7,8 +7,9 @@ import pytest
 from vegflow.evaluation import cuda_times
 from vegflow.evaluation.cuda_times import CUPTI, EVENTS, WALL, aside, busy, charge, claimed, overhead, worst
 from vegflow.evaluation.timing import LEVEL, _group, refuse_lies
-from vegflow.evaluation.verdict import Fault
+from vegflow.evaluation.verdict import Fault, Verdict
 from vegflow.evaluation.worker import Block, _seconds
+from vegflow.standalone import text
 
 MS = 1e-3
 
@@ -137,6 +138,16 @@ def test_a_device_that_is_at_work_while_both_are_stopped_is_noticed():
 
 
 def test_every_clock_has_words_for_people():
-    from vegflow.standalone.text import CLOCKS
+    assert set(text.CLOCKS) == set(cuda_times.CLOCKS) - {"cpu"}
 
-    assert set(CLOCKS) == set(cuda_times.CLOCKS) - {"cpu"}
+
+def test_a_verdict_says_its_clock_and_the_gpus_clocks():
+    plain = text.Style(False)
+    good = Verdict("correct", clock=CUPTI, sm_clocks_mhz=[1980, 1755], memory_clocks_mhz=[2619, 2619], throttling="")
+    assert text._clock(good, plain) == "CUPTI, spans of work on the GPU; SM at 1755 to 1980 MHz; memory at 2619 MHz"
+    assert "not known" in text._clock(Verdict("correct", clock=EVENTS), plain)
+
+
+@pytest.mark.parametrize("worse", [{"clock": EVENTS}, {"clock": WALL}, {"clock": CUPTI, "throttling": "power cap"}])
+def test_what_is_less_than_spans_at_full_clocks_stands_out(worse):
+    assert "\033[33m" in text._clock(Verdict("correct", **worse), text.Style(True))

@@ -49,13 +49,13 @@ class Session:
         self.compiled: Any = None
         self.clock: Clock | None = None
 
-    def _open_device(self, memory_mb: int | None) -> None:
+    def _open_device(self, memory_mb: int | None, timed: bool) -> None:
         """CUDA only, before any code of a candidate: the device is the first visible one, and its clock runs."""
         torch.cuda.init()
         if memory_mb:
             share = memory_mb * 2**20 / torch.cuda.get_device_properties(0).total_memory
             torch.cuda.set_per_process_memory_fraction(min(1.0, share))
-        self.clock = open_clock()
+        self.clock = open_clock() if timed else None
 
     def load(self, request: dict[str, Any], *pack: int) -> dict[str, Any]:
         """Execute the program and construct its model from `init`; a `pack` is what its `load_inline` calls will load.
@@ -64,8 +64,8 @@ class Session:
 
         Without an `init` it is the task's own program: its `get_init_inputs` gives one, and a maker is made.
         """
-        if self.device == "cuda" and self.clock is None:
-            self._open_device(request.get("device_memory_mb"))
+        if self.device == "cuda":
+            self._open_device(request.get("device_memory_mb"), timed=request["init"] is not None)
         program = request["program"]
         if len(program) > LARGEST_PROGRAM:
             raise StageError("parse", ValueError(f"a program of {len(program)} characters"))

@@ -247,9 +247,12 @@ class Reference:
         mixtures = [a and b and mixture(a, b, self._spikes) for a, b in zip(one, other, strict=True)]
         return Mixed(self._base_form, mixtures)
 
-    def run(self, slots: Sequence[int]) -> Block:
-        """Run it on slots of the stage, for its time; Fault `evaluator_error` if it fails."""
-        return self._trusted(lambda: self.worker.run(slots, self.flush))
+    def run(self, slots: Sequence[int], *, cold: bool = True) -> Block:
+        """Run it on slots of the stage, for its time; Fault `evaluator_error` if it fails.
+
+        On CUDA the device's cache is flushed before, unless it need not be `cold`.
+        """
+        return self._trusted(lambda: self.worker.run(slots, self.flush if cold else None))
 
     @property
     def flush(self) -> Callable[[], float] | None:

@@ -251,7 +251,7 @@ def _pair(
     for ours in (True, False) if reference_first else (False, True):
         worker: Reference | Worker = reference if ours else candidate
         worker.prepare({slot: (inputs.form, reference.output_form) for slot, inputs in parts.items()})
-        worker.run([WARM_SLOT])
+        reference.run([WARM_SLOT], cold=False) if ours else candidate.run([WARM_SLOT])
         if not (large and blocks):
             for slot, inputs in parts.items():
                 inputs.write(reference.stage.inputs(slot))
