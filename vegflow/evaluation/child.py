@@ -24,7 +24,8 @@ import torch
 
 from vegflow.evaluation import channel, compiled, heap, inline, triton_cache
 from vegflow.evaluation.arena import Shape, bytes_of, describe_tensor, flatten, map_bytes, views
-from vegflow.evaluation.cuda_clock import Clock, open_clock
+from vegflow.evaluation.cuda_clock import Clock, open_clock, why
+from vegflow.evaluation.device_arena import DeviceMemory
 from vegflow.evaluation.maker import Maker
 
 PROGRAM_FILE = "<program>"
@@ -48,10 +49,11 @@ class Session:
         self.maker: Maker | None = None
         self.compiled: Any = None
         self.clock: Clock | None = None
+        self.mirror: DeviceMemory | None = None
 
     def _open_device(self, memory_mb: int | None, timed: bool) -> None:
         """CUDA only, before any code of a candidate: the device is the first visible one, and its clock runs."""
-        torch.cuda.init()
+        torch.zeros(1, device="cuda")  # its context is there from now on
         if memory_mb:
             share = memory_mb * 2**20 / torch.cuda.get_device_properties(0).total_memory
             torch.cuda.set_per_process_memory_fraction(min(1.0, share))
@@ -114,6 +116,16 @@ class Session:
         os.close(fd)
         return {}
 
+    def map_mirror(self, request: dict[str, Any]) -> dict[str, Any]:
+        """CUDA only: map the arena's mirror on the device instead of the arena, or say why not."""
+        self.shape = Shape(**request["shape"])
+        try:
+            self.mirror = DeviceMemory(self.shape.size, bytes.fromhex(request["handle"]))
+        except (OSError, AttributeError, RuntimeError) as error:
+            return {"problem": why(error)}
+        self.memory = self.mirror.bytes
+        return {"problem": ""}
+
     def settle(self, request: dict[str, Any]) -> dict[str, Any]:
         """Bring the heap into the state in which calls are timed, with memory for the outputs of a block and more."""
         self.results = {}
@@ -165,9 +177,13 @@ class Session:
         return run
 
     def upload(self, request: dict[str, Any]) -> dict[str, Any]:
-        """CUDA only: bring the slots' inputs to the device, outside the timed region."""
+        """CUDA only: make the slots' calls, outside the timed region.
+
+        Inputs are copied up, unless they lie on the device, where they are still to come.
+        """
         for slot in request["slots"]:
-            self.calls[slot] = self._call(slot, [self._to_device(value) for value in self.slots[slot]])
+            inputs = self.slots[slot] if self.mirror else [self._to_device(value) for value in self.slots[slot]]
+            self.calls[slot] = self._call(slot, inputs)
         self._synchronise()
         self.clock.clear()
         return {}
@@ -204,6 +220,7 @@ class Session:
         span = self.clock.span()
         results, self.results = self.results, {}
         outputs = [self._write(slot, results[slot]) for slot in request["slots"]]
+        self._synchronise()
         about = {"clock": span.clock, "span": span.ns, "records": span.records, "problem": self.clock.problem}
         return {"outputs": outputs} | about
 
@@ -219,7 +236,7 @@ class Session:
                 targets = views(self.memory, self.shape.outputs_at(slot), forms)
                 for target, output in zip(targets, outputs, strict=True):
                     target.copy_(output)
-                forms = [_place(target) for target in targets]
+                forms = forms if self.mirror else [_place(target) for target in targets]
         return forms
 
     def _to_device(self, value: Any) -> Any:

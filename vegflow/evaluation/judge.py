@@ -151,6 +151,8 @@ class _Run:
         block = reference.run([])
         problem = f" (no CUPTI: {reference.worker.clock_problem})" if block.clock == EVENTS else ""
         self.report(f"clock: {block.clock}{problem}")
+        if reference.mirror_problem:
+            self.report(f"inputs: copied by the candidate's process ({reference.mirror_problem})")
         if self.state is not None and self.state.problem:
             self.report(f"clocks of the GPU: not recorded ({self.state.problem})")
 
@@ -362,7 +364,7 @@ class _Workers:
         else:
             with _sealed(built) as pack:
                 worker.ask("load", fds=(pack,), program=program, class_name="ModelNew", **request)
-        worker.map(reference.stage)
+        worker.map(reference.stage, reference.hands)
         worker.stop()
         return worker
 

@@ -18,7 +18,7 @@ import torch
 
 from vegflow.config.evaluation import Protocol
 from vegflow.evaluation import cuda_times
-from vegflow.evaluation.arena import Description, same_bytes
+from vegflow.evaluation.arena import POISON, Description, same_bytes
 from vegflow.evaluation.device import lock_name
 from vegflow.evaluation.gpu_state import GpuState, Reading
 from vegflow.evaluation.intervals import centre, interval
@@ -46,8 +46,8 @@ CLOCK_STEP_S = 1e-7
 """No block on a GPU counts for less: its clock's step is some tens of nanoseconds."""
 PAPER_PAIRS = 5
 LARGE = 4 << 20
-"""Bytes of a block's inputs from which on they are written once for both sides: the core they share keeps none of them
-from the first side's calls to the second's. Of fewer, the second would find some in its cache."""
+"""Bytes of a block's inputs from which on they are written once for both sides, if the candidate is first: the core they
+share keeps none of them from the first side's calls to the second's. Of fewer, the second would find some in its cache."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ def measure(
             _, high = interval(group.log_ratios, MISSED_LEVEL if protocol.resolution else LEVEL)
             decided = math.exp(low) > 1 + delta or math.exp(high) < 1 + delta + protocol.resolution
             if decided or look >= protocol.most_pairs:
-                if reference.flush and any(cuda_times.busy(side, reference.idle_flush_s) for side in (ours, theirs)):
+                if reference.hands and any(cuda_times.busy(side, reference.idle_flush_s) for side in (ours, theirs)):
                     _blame(reference, candidate)
                 return replace(group, readings=(before, state.read())) if state and before else group
             look = min(protocol.most_pairs, max(look + 2, 2 * round(look * LOOKS / 2)))
@@ -250,16 +250,20 @@ def _pair(
     outputs: dict[bool, list[list[torch.Tensor]]] = {}
     for ours in (True, False) if reference_first else (False, True):
         worker: Reference | Worker = reference if ours else candidate
+        if blocks and not ours:  # it is awake before its clock runs, and must not find there what it will be asked
+            for slot in slots:
+                reference.stage.inputs(slot).fill_(POISON)
         worker.prepare({slot: (inputs.form, reference.output_form) for slot, inputs in parts.items()})
-        reference.run([WARM_SLOT], cold=False) if ours else candidate.run([WARM_SLOT])
-        if not (large and blocks):
+        worker.run([WARM_SLOT], cold=False)
+        if not (large and blocks and ours):
             for slot, inputs in parts.items():
                 inputs.write(reference.stage.inputs(slot))
         if reference.writes_outputs and not ours:
             for slot in slots:
-                reference.poison(slot, marks[slot])
+                # on a GPU the stage has held the reference's own answers to these very inputs
+                reference.poison(slot, None if reference.hands else marks[slot])
         looks = [] if ours else [_Look(reference.stage.inputs(slot)) for slot in (WARM_SLOT, *checked)]
-        blocks[ours] = reference.run(slots) if ours else candidate.run(slots, reference.flush)
+        blocks[ours] = worker.run(slots, cold=True)
         if not all(look.same() for look in looks):
             raise Fault("rejected_hack", "it changes its inputs while it is timed")
         form = reference.output_form
@@ -304,7 +308,8 @@ def _read(
 def _blame(reference: Reference, candidate: Worker) -> NoReturn:
     """The GPU was at work while the workers were stopped: whose doing it was shows when the candidate is gone."""
     candidate.end()
-    took_s = statistics.median(reference.flush() for _ in range(FEWEST_PAIRS))
+    assert reference.hands is not None
+    took_s = statistics.median(reference.hands.flush() for _ in range(FEWEST_PAIRS))
     if took_s > cuda_times.BUSY * reference.idle_flush_s + cuda_times.BUSY_S:
         raise Fault(
             "evaluator_error", "the GPU is at work for others; it must be this evaluation's alone while it times"

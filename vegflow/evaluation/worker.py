@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from vegflow.evaluation import channel
-from vegflow.evaluation.arena import Arena, Description
+from vegflow.evaluation.arena import Arena, Description, views
 from vegflow.evaluation.comparison import check_form
 from vegflow.evaluation.cuda_times import CPU, claimed
 from vegflow.evaluation.memory import Places, read_output
@@ -60,6 +60,22 @@ class Block:
     """The same between the calls and the reading of their outputs: longer if the device is not done yet."""
 
 
+@dataclass(frozen=True)
+class Hands:
+    """What a process of ours does on the device while a worker is frozen."""
+
+    handle: str
+    """Of the stage's mirror on the device, hexadecimal; empty if there is none."""
+    must: bool
+    """Whether a worker has to map it: one of ours could."""
+    bring: Callable[[list[int]], None]
+    """Put slots' inputs there."""
+    fetch: Callable[[list[int]], None]
+    """Take slots from there."""
+    flush: Callable[[], float]
+    """Leave the device's cache empty; what that took, seconds."""
+
+
 class Worker(Process):
     """One child: a candidate's or the reference's."""
 
@@ -70,15 +86,31 @@ class Worker(Process):
         self.device = device
         self._slots: dict[int, Forms] = {}
         self._frozen_at: float | None = None
+        self._hands: Hands | None = None
+        self._arena: Arena | None = None
+        self.mirrors = False
+        """On CUDA, whether it maps the device's memory of ours."""
+        self.mirror_problem = ""
         self.clock_problem = ""
         """On CUDA, why its clock is not a better one, as it says."""
         self.host_code = True
         """Whether the candidate's own code runs in its process, and not on the device only."""
         super().__init__(pid, sock, timeout_s, bury)
 
-    def map(self, arena: Arena) -> None:
-        """Give the worker an arena; its slots hold nothing until they are prepared."""
-        self.ask("map", fds=(arena.fd,), shape=vars(arena.shape))
+    def map(self, arena: Arena, hands: Hands | None = None) -> None:
+        """Give the worker an arena; its slots hold nothing until they are prepared. On CUDA with the `hands` of ours.
+
+        Raises Fault if it does not map the arena's mirror on the device although it must.
+        """
+        self._hands, self._arena = hands, arena
+        if hands is not None and hands.handle:
+            answer = self.ask("map_mirror", shape=vars(arena.shape), handle=hands.handle)
+            self.mirror_problem = str(answer.get("problem"))[:200]
+            self.mirrors = not self.mirror_problem
+            if hands.must and not self.mirrors:
+                raise Fault("rejected_hack", f"it does not take its inputs where they are: {self.mirror_problem}")
+        if not self.mirrors:
+            self.ask("map", fds=(arena.fd,), shape=vars(arena.shape))
 
     def prepare(self, slots: Mapping[int, Forms]) -> None:
         """Tell a stopped worker what these slots will hold, where it has not been told before."""
@@ -95,14 +127,14 @@ class Worker(Process):
         self.ask("settle", calls=calls)
         self.stop()
 
-    def run(self, slots: Sequence[int], flush: Callable[[], float] | None = None) -> Block:
+    def run(self, slots: Sequence[int], *, cold: bool = False) -> Block:
         """Have a stopped worker call its model on `slots`; it is stopped again, with its outputs in its memory.
 
-        On CUDA `flush` leaves the device's cache empty once the inputs are there, and after the calls shows whether the
-        device is done with them.
+        On CUDA, if it is to be `cold`, the device's cache is left empty once the inputs are there, and the same after the
+        calls shows whether the device is done with them.
         """
-        if self.device == "cuda":
-            return self._run_on_device(list(slots), flush)
+        if self._hands is not None:
+            return self._run_on_device(list(slots), self._hands, cold)
         start, wall = self._frozen_at if self._frozen_at is not None else self.clock(), time.perf_counter()
         self._send({"kind": "run", "slots": list(slots)})
         self.resume()
@@ -112,26 +144,34 @@ class Worker(Process):
         end = self._frozen_at
         return Block(end - start, wall, _seconds(done.get("done")), _by_slot(slots, done))
 
-    def _run_on_device(self, slots: list[int], flush: Callable[[], float] | None) -> Block:
-        """As `run`: inputs go up before the calls, and outputs down after them."""
+    def _run_on_device(self, slots: list[int], hands: Hands, cold: bool) -> Block:
+        """As `run`: inputs go up before the calls, and outputs down after them.
+
+        By our hands, while it is frozen; by the worker itself only where it cannot map the device's memory of ours.
+        """
         begun = time.perf_counter()
         self.resume()
         self.ask("upload", slots=slots)
         self.stop()
         aside_s = time.perf_counter() - begun
-        flush_s = flush() if flush is not None else 0.0
+        if self.mirrors:
+            aside_s = 0.0  # the inputs were not there yet
+            hands.bring(slots)
+        flush_s = hands.flush() if cold else 0.0
         start = self.clock()
         self._send({"kind": "run", "slots": slots})
         self.resume()
         done = self._answer()
         wall_s = self.clock() - start
         self.stop()
-        after_s = flush() if flush is not None else 0.0
+        after_s = hands.flush() if cold else 0.0
         begun = time.perf_counter()
         self.resume()
         written = self.ask("write", slots=slots)
         self.stop()
         aside_s += time.perf_counter() - begun
+        if self.mirrors:
+            hands.fetch(slots)
         self.clock_problem = str(written.get("problem"))[:200]
         own_s, outputs = _seconds(done.get("done")), _by_slot(slots, written)
         return Block(
@@ -159,9 +199,13 @@ class Worker(Process):
         wrong = check_form(form, found)
         if wrong:
             raise Fault("wrong_output", wrong)
+        chosen = places or [None] * len(form)
+        if self.mirrors:  # our hands have put them on the stage
+            there = views(self._arena.outputs(slot), 0, form)
+            return [some.take(t.view(-1)) if some else t.clone() for t, some in zip(there, chosen, strict=True)]
         outputs = [
             read_output(self.pid, entry, getattr(torch, wanted["dtype"]), wanted["shape"], where)
-            for entry, wanted, where in zip(found, form, places or [None] * len(form), strict=True)
+            for entry, wanted, where in zip(found, form, chosen, strict=True)
         ]
         self.left_s -= time.monotonic() - start
         if self.left_s < 0:
