@@ -11,6 +11,8 @@ from collections.abc import Callable
 import torch
 
 from tests.hacks import on_gpu
+from tests.hacks.hostile import HACKS
+from tests.hacks.judging import fault_of, judge_hacks
 from vegflow.evaluation import nvrtc, triton_cache
 from vegflow.evaluation.cuda_clock import Clock, EventsClock, Flush, open_clock
 from vegflow.evaluation.device import device_identity, device_uuid
@@ -85,21 +87,18 @@ def _cache() -> dict:
 
 
 def _verdicts() -> dict:
-    """What honest and hostile programs get."""
+    """What honest and hostile programs get, and the hacks of the corpus that need a GPU."""
     usable = {"python": True, "triton": triton_cache.available(), "cuda": nvrtc.find() is not None}
-    rows, lines = {}, []
-    for program in (*on_gpu.HONEST, *on_gpu.HOSTILE):
-        if not usable[program.language]:
-            rows[program.name] = {"status": "not tried", "reason": f"no compiler for {program.language}"}
-            continue
-        start = time.monotonic()
-        say = lines.append if not lines else (lambda text: None)
-        (verdict,) = evaluate_candidates(
-            [program.candidate()],
-            on_gpu.TASKS,
-            on_gpu.CONFIG,
-            progress=lambda done, total, text: say(text),  # noqa: B023
-        )
+    programs = [program for program in (*on_gpu.HONEST, *on_gpu.HOSTILE) if usable[program.language]]
+    said: list[str] = []
+    verdicts = evaluate_candidates(
+        [program.candidate() for program in programs],
+        on_gpu.TASKS,
+        on_gpu.CONFIG,
+        progress=lambda done, total, text: said.append(text),
+    )
+    rows = {}
+    for program, verdict in zip(programs, verdicts, strict=True):
         hostile = program in on_gpu.HOSTILE
         rows[program.name] = {
             "status": verdict.status,
@@ -109,13 +108,23 @@ def _verdicts() -> dict:
             "reference_us": verdict.reference_us,
             "clock": verdict.clock,
             "caught": on_gpu.caught(verdict) if hostile else None,
-            "seconds": round(time.monotonic() - start, 1),
+            "seconds": round(verdict.evaluate_wall_s, 1),
         }
         fate = "" if not hostile else " caught" if on_gpu.caught(verdict) else " NOT CAUGHT"
         print(f"{program.name:<42}{verdict.status:<16}{verdict.speedup:>7.3f}x {verdict.clock}{fate} {verdict.reason}")
-    lies = [row for name, row in rows.items() if row.get("caught") is not None]
-    print(f"lies that gained nothing: {sum(row['caught'] for row in lies)} of {len(lies)}")
-    return {"verdicts": rows, "lies_caught": sum(row["caught"] for row in lies), "lies": len(lies), "said": lines}
+    lies = [row["caught"] for row in rows.values() if row["caught"] is not None]
+    print(f"lies that gained nothing: {sum(lies)} of {len(lies)}")
+    faults = {hack.name: fault_of(hack, verdict) for hack, verdict in judge_hacks(h for h in HACKS if h.needs).items()}
+    print(f"hacks of the corpus that need a GPU, and what is wrong with their verdicts: {faults}")
+    missing = sorted(language for language, there in usable.items() if not there)
+    return {
+        "verdicts": rows,
+        "lies_caught": sum(lies),
+        "lies": len(lies),
+        "hacks": faults,
+        "not tried": missing,
+        "said": said,
+    }
 
 
 def _span(clock: Clock, call: Callable[[], object]) -> float:
