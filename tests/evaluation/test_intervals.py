@@ -114,7 +114,9 @@ def group_of(monkeypatch):
             idle_flush_s=0.0,
             stage=SimpleNamespace(shape=SimpleNamespace(slots=2)),
         )
-        return timing.measure(reference, SimpleNamespace(host_code=True), 1, 1e-3, protocol, delta, "cpu", lambda *_: None)
+        return timing.measure(
+            reference, SimpleNamespace(host_code=True), 1, 1e-3, protocol, delta, "cpu", lambda *_: None
+        )
 
     monkeypatch.setattr(timing, "own_core", lambda workers: contextlib.nullcontext())
     monkeypatch.setattr(timing, "timing_lock", lambda device: contextlib.nullcontext())

@@ -2,7 +2,7 @@
 
 Knows arithmetic on blocks only, no GPU. The span is a claim from the candidate's own process; the reference's worker
 runs the same loop honestly, so what lies between its wall times and its spans is what an honest block costs beyond its
-span. A candidate is charged its span, but never less than its wall time without that.
+span. What a candidate's blocks cost beyond theirs is charged, and where that is not known well the wall time counts.
 """
 
 import statistics
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 CPU, CUPTI, EVENTS, WALL = "cpu", "cupti", "events", "wall"
 CLOCKS = (CPU, CUPTI, EVENTS, WALL)
 """In this order: of several in one verdict the last one is named."""
-SPREAD = 0.9
-"""Quantile of the reference's overhead that a candidate's block may have without being charged for it."""
+TRUST = 0.05
+"""Share of a candidate's time that may be hidden in the noise of the judge's clock; where more may, the wall counts."""
 BUSY = 4.0
 """Times what flushing the cache took on an idle device, and"""
 BUSY_S = 1e-3
@@ -43,33 +43,29 @@ def until_done(block: "Block", idle_s: float) -> float:
     return block.wall_s + max(0.0, block.after_s - idle_s)
 
 
-def overhead(ours: Sequence["Block"], idle_s: float = 0.0) -> float:
-    """What the reference's blocks last beyond their spans, at the quantile `SPREAD`, seconds."""
-    gaps = sorted(max(0.0, until_done(block, idle_s) - (block.span_s or 0.0)) for block in ours)
-    return gaps[int(SPREAD * (len(gaps) - 1))]  # one that was seen: the longest of few is no part of it
-
-
-def charge(ours: Sequence["Block"], theirs: Sequence["Block"], idle_s: float = 0.0) -> tuple[Charged, Charged]:
+def charge(
+    ours: Sequence["Block"], theirs: Sequence["Block"], level: float, idle_s: float = 0.0
+) -> tuple[Charged, Charged] | None:
     """The seconds that each block of the reference's and of the candidate's counts for, and by which clock.
 
-    Walls are those of `until_done`. A block counts for max(span, wall - overhead), and never for more than its wall time. So a span that is too short,
-    or none, gains nothing beyond the spread of the overhead, and work of the host before the first kernel or after the
-    last counts where the reference has none. The clock is `wall` where that decided more than half of the blocks.
+    Each counts for its span. What the candidate's last beyond theirs (by `until_done`), more than the reference's do,
+    pair by pair, is added to each of them if it is there at this level of confidence: the span was too short, or the host
+    worked before the first kernel or after the last. Then the clock is `wall`. None if more than `TRUST` of the time
+    could be missing without showing: then spans are not to be used at all.
     """
-    beyond = overhead(ours, idle_s)
-    return _charge(ours, beyond, idle_s), _charge(theirs, beyond, idle_s)
+    more = [_beyond(their, idle_s) - _beyond(our, idle_s) for our, their in zip(ours, theirs, strict=True)]
+    low, high = interval(more, level)
+    added = max(0.0, centre(more)) if low > 0 else 0.0
+    seconds = [min(until_done(block, idle_s), (block.span_s or 0.0) + added) for block in theirs]
+    if high - added > TRUST * statistics.median(seconds):
+        return None
+    names = [worst(block.clock for block in side) for side in (ours, theirs)]
+    theirs_charged = Charged(seconds, WALL if added > TRUST * statistics.median(seconds) else names[1])
+    return Charged([block.span_s or 0.0 for block in ours], names[0]), theirs_charged
 
 
-def _charge(blocks: Sequence["Block"], beyond: float, idle_s: float) -> Charged:
-    seconds, bounded = [], 0
-    for block in blocks:
-        wall = until_done(block, idle_s)
-        span, floor = block.span_s or 0.0, wall - beyond
-        tolerated = floor - span <= 0.05 * span + 1e-9
-        bounded += not tolerated
-        seconds.append(min(wall, max(span, floor)))
-    named = worst(block.clock for block in blocks)
-    return Charged(seconds, WALL if 2 * bounded > len(blocks) else named)
+def _beyond(block: "Block", idle_s: float) -> float:
+    return until_done(block, idle_s) - (block.span_s or 0.0)
 
 
 def claimed(name: object) -> str:

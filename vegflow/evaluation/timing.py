@@ -335,17 +335,21 @@ def _group(
     refuse_lies(theirs, max(overhead_s, statistics.median(block.call_s - block.own_s for block in ours)))
     if ours[0].span_s is not None:
         waited_s = cuda_times.aside(ours, theirs, LEVEL) if host_code else 0.0
-        ours_s, theirs_s = cuda_times.charge(ours, theirs, idle_flush_s)
-        clock = cuda_times.worst([ours_s.clock, theirs_s.clock])
-        in_us = [[1e6 * max(s, CLOCK_STEP_S) / calls for s in side.seconds] for side in (ours_s, theirs_s)]
-        return Group(in_us[0], [us + 1e6 * waited_s / calls for us in in_us[1]], calls, clock)
-    waited_s = idle(ours, theirs)
+        charged = cuda_times.charge(ours, theirs, LEVEL, idle_flush_s)
+        if charged is not None:
+            clock = cuda_times.worst(side.clock for side in charged)
+            in_us = [[1e6 * max(s, CLOCK_STEP_S) / calls for s in side.seconds] for side in charged]
+            return Group(in_us[0], [us + 1e6 * waited_s / calls for us in in_us[1]], calls, clock)
+        clock = cuda_times.WALL
+        ours, theirs = ([replace(b, call_s=cuda_times.until_done(b, idle_flush_s)) for b in s] for s in (ours, theirs))
+    else:
+        clock, waited_s = cuda_times.CPU, idle(ours, theirs)
 
     def microseconds(block: Block) -> float:
         return 1e6 * max(block.call_s - overhead_s, LEAST_SHARE * block.call_s) / calls
 
     times = list(map(microseconds, ours)), [microseconds(b) + 1e6 * waited_s / calls for b in theirs]
-    return Group(*times, calls)
+    return Group(*times, calls, clock)
 
 
 def ticking(ours: Sequence[Block], theirs: Sequence[Block]) -> tuple[list[Block], list[Block]]:
