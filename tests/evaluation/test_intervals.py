@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from vegflow.config.evaluation import PROTOCOLS
 from vegflow.evaluation import timing
 from vegflow.evaluation.intervals import EXACT_UP_TO, _left_out, centre, interval
-from vegflow.evaluation.worker import Block
+from vegflow.evaluation.worker import NOT_FLUSHED, Block
 
 values = st.lists(st.floats(-100, 100), min_size=1, max_size=30)
 
@@ -111,7 +111,7 @@ def group_of(monkeypatch):
             worker=None,
             overhead_s=0.0,
             hands=None,
-            idle_flush_s=0.0,
+            idle=NOT_FLUSHED,
             stage=SimpleNamespace(shape=SimpleNamespace(slots=2)),
         )
         return timing.measure(

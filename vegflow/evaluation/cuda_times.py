@@ -94,4 +94,9 @@ def busy(blocks: Iterable["Block"], idle_s: float) -> bool:
 
     `idle_s` is what that takes when nobody is.
     """
-    return statistics.median(max(block.flush_s, block.after_s) for block in blocks) > BUSY * idle_s + BUSY_S
+    return is_busy(statistics.median(block.flush_s for block in blocks), idle_s)
+
+
+def is_busy(flush_s: float, idle_s: float) -> bool:
+    """Whether a flush took so much longer than another that the device must have been at work for somebody."""
+    return flush_s > BUSY * idle_s + BUSY_S

@@ -25,7 +25,7 @@ from vegflow.evaluation.memory import Places
 from vegflow.evaluation.nursery import Zygote
 from vegflow.evaluation.verdict import Fault
 from vegflow.evaluation.work import least_work
-from vegflow.evaluation.worker import Block, Forms, Hands, Worker
+from vegflow.evaluation.worker import NOT_FLUSHED, Block, Flushed, Forms, Hands, Worker
 from vegflow.tasks.task import Task
 
 INIT_SEED = 42  # KernelBench seeds with it before each constructor, so that both models get the same weights
@@ -137,7 +137,7 @@ class Reference:
         """On CUDA, the maker's, in whose process no candidate is."""
         self.mirror_problem = ""
         """On CUDA, why workers copy inputs and outputs themselves; empty if they do not."""
-        self.idle_flush_s = 0.0
+        self.idle = NOT_FLUSHED
         """On CUDA, what a flush takes while nobody else is on the device."""
         self._maker: Worker = zygote.spawn(PATIENCE_S, None)
         self.worker = self._maker
@@ -192,12 +192,13 @@ class Reference:
             flush=self._flush,
         )
         self.mirror_problem = shared["problem"]
-        self.idle_flush_s = min(self._flush() for _ in range(CALIBRATIONS))
+        flushes = [self._flush() for _ in range(CALIBRATIONS)]
+        self.idle = Flushed(min(f.wall_s for f in flushes), min(f.took_s for f in flushes))
 
-    def _flush(self) -> float:
+    def _flush(self) -> Flushed:
         start = time.perf_counter()
-        self._trusted(lambda: self._ask("flush"))
-        return time.perf_counter() - start
+        answer = self._trusted(lambda: self._ask("flush"))
+        return Flushed(time.perf_counter() - start, answer["took_s"])
 
     def renew(self) -> None:
         """Time candidates against a new worker, which has gone through what a candidate's goes through before.

@@ -42,6 +42,7 @@ CHECKED = 0.25  # of the timed calls, at least one a block
 LIE = 2.0  # times what its clock says, and
 LIE_S = 200e-6  # seconds more
 FEWEST_PAIRS = 3
+FLUSHES = 9
 CLOCK_STEP_S = 1e-7
 """No block on a GPU counts for less: its clock's step is some tens of nanoseconds."""
 PAPER_PAIRS = 5
@@ -174,12 +175,12 @@ def measure(
                     our, their = _pair(reference, candidate, calls, reference_first, check)
                     ours.append(our)
                     theirs.append(their)
-            group = _group(ours, theirs, calls, reference.overhead_s, reference.idle_flush_s, candidate.host_code)
+            group = _group(ours, theirs, calls, reference.overhead_s, reference.idle.wall_s, candidate.host_code)
             low, _ = interval(group.log_ratios, LEVEL)
             _, high = interval(group.log_ratios, MISSED_LEVEL if protocol.resolution else LEVEL)
             decided = math.exp(low) > 1 + delta or math.exp(high) < 1 + delta + protocol.resolution
             if decided or look >= protocol.most_pairs:
-                if reference.hands and any(cuda_times.busy(side, reference.idle_flush_s) for side in (ours, theirs)):
+                if reference.hands and any(cuda_times.busy(side, reference.idle.took_s) for side in (ours, theirs)):
                     _blame(reference, candidate)
                 return replace(group, readings=(before, state.read())) if state and before else group
             look = min(protocol.most_pairs, max(look + 2, 2 * round(look * LOOKS / 2)))
@@ -306,15 +307,18 @@ def _read(
 
 
 def _blame(reference: Reference, candidate: Worker) -> NoReturn:
-    """The GPU was at work while the workers were stopped: whose doing it was shows when the candidate is gone."""
-    candidate.end()
+    """The GPU was at work while the workers were stopped: whose doing it is shows when the candidate is gone.
+
+    On a busy machine a flush takes longer for everybody: so the two are compared here and now.
+    """
     assert reference.hands is not None
-    took_s = statistics.median(reference.hands.flush() for _ in range(FEWEST_PAIRS))
-    if took_s > cuda_times.BUSY * reference.idle_flush_s + cuda_times.BUSY_S:
-        raise Fault(
-            "evaluator_error", "the GPU is at work for others; it must be this evaluation's alone while it times"
-        )
-    raise Fault("rejected_hack", "it leaves work on the GPU that goes on while it is stopped")
+    flush = reference.hands.flush
+    with_it = statistics.median(flush().took_s for _ in range(FLUSHES))
+    candidate.end()
+    without = statistics.median(flush().took_s for _ in range(FLUSHES))
+    if cuda_times.is_busy(with_it, without):
+        raise Fault("rejected_hack", "it leaves work on the GPU that goes on while it is stopped")
+    raise Fault("evaluator_error", "the GPU is at work for others; it must be this evaluation's alone while it times")
 
 
 def _group(
