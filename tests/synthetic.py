@@ -125,7 +125,8 @@ class _Writer:
             "runtime_times_us": [100 / speedup] if good else None, "reference_times_us": [100.0] if good else None,
             "max_abs_err": 0.0 if good else None, "kernelbench_correct": good, "language": "python",
             "trust": "interpreted", "reference_fallback": False, "evaluate_wall_s": 0.05, "evaluate_cpu_s": 0.04,
-            "build_cpu_s": 0.0, "device": "cpu",
+            "build_cpu_s": 0.0, "device": "cpu", "clock": "cpu" if good else None,
+            "sm_clocks_mhz": None, "memory_clocks_mhz": None, "throttling": None,
         }  # fmt: skip
 
 

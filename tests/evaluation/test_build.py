@@ -189,7 +189,7 @@ def shell(zygote, scratch, script, timeout_s=5.0):
     order = {"how": "run", "argv": ["/bin/sh", "-c", script], "environment": {"PATH": "/usr/bin:/bin"}}
     order |= {"readable": ["/usr/bin", "/usr/lib", "/usr/lib64", "/lib", "/lib64", "/bin"], "scratch": str(scratch)}
     limits = {"address_space": 1 << 30, "cpu_s": 5, "file_bytes": 1 << 16}
-    done = zygote.build(order | {"limits": limits}, timeout_s)
+    done = zygote.build(order | {"limits": limits, "memory": limits["address_space"]}, timeout_s)
     if any(what.startswith("lacking") for what in done.layers.values()):
         pytest.skip(f"this machine lacks something: {done.layers}")
     return done

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from vegflow.config.evaluation import PROTOCOLS
 from vegflow.evaluation import timing
 from vegflow.evaluation.intervals import EXACT_UP_TO, _left_out, centre, interval
-from vegflow.evaluation.worker import Block
+from vegflow.evaluation.worker import NOT_FLUSHED, Block
 
 values = st.lists(st.floats(-100, 100), min_size=1, max_size=30)
 
@@ -110,9 +110,13 @@ def group_of(monkeypatch):
             settle=lambda worker, calls: None,
             worker=None,
             overhead_s=0.0,
+            hands=None,
+            idle=NOT_FLUSHED,
             stage=SimpleNamespace(shape=SimpleNamespace(slots=1)),
         )
-        return timing.measure(reference, None, 1, 1e-3, protocol, delta, "cpu", lambda *_: None)
+        return timing.measure(
+            reference, SimpleNamespace(host_code=True), 1, 1e-3, protocol, delta, "cpu", lambda *_: None
+        )
 
     monkeypatch.setattr(timing, "own_core", lambda workers: contextlib.nullcontext())
     monkeypatch.setattr(timing, "timing_lock", lambda device: contextlib.nullcontext())

@@ -13,6 +13,8 @@ import pytest
 import sources
 from small_programs import HONEST, SOFTSIGN, WASTEFUL, WASTEFUL_OF, kept, program, set_ceilings, task, workers_of
 
+from tests.hacks.corpus import TASKS as HACK_TASKS
+from tests.hacks.invented import HACKS
 from vegflow.config.evaluation import EvaluationConfig
 from vegflow.errors import ConfigError
 from vegflow.evaluation import judge as room
@@ -75,6 +77,8 @@ def test_skipping_redundant_work_is_a_speedup():
     assert verdict.fast_1
     assert verdict.speedup_low <= verdict.speedup <= verdict.speedup_high
     assert verdict.runtime_us < verdict.reference_us
+    assert verdict.clock == "cpu"
+    assert verdict.sm_clocks_mhz is verdict.memory_clocks_mhz is verdict.throttling is None
 
 
 def test_more_work_is_a_slowdown():
@@ -88,6 +92,15 @@ def test_waiting_is_charged_like_working():
     sleepy = program("import time\ntime.sleep(0.02)\nreturn torch.exp(x).sin().cos()")
     (verdict,) = judge(sleepy, task_id="T/2")
     assert verdict.speedup < 0.7
+
+
+def test_what_its_rival_was_asked_is_not_there_while_a_candidate_warms_up():
+    """Found as a gain of 2.5x: in half of the pairs the rival had the same inputs, in the same memory, just before."""
+    hack = next(hack for hack in HACKS if hack.name == "answers a whole block while it warms up")
+    config = CONFIG.model_copy(update={"timing_trials": 10, "block_ms": 1.0})
+    (verdict,) = judge(hack.program, task_id=hack.task, tasks=HACK_TASKS, config=config)
+    assert verdict.status == "correct", verdict.reason
+    assert verdict.speedup < 1
 
 
 def test_verdicts_keep_the_order_of_the_candidates():

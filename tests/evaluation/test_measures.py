@@ -18,7 +18,7 @@ from vegflow.evaluation.comparison import (
     compare,
     kernelbench_allclose,
 )
-from vegflow.evaluation.device import device_identity, resolve_device
+from vegflow.evaluation.device import device_identity, lock_name, resolve_device
 from vegflow.evaluation.expectation import Target, plain_expectation
 from vegflow.evaluation.timing import idle, refuse_lies
 from vegflow.evaluation.timing_lock import timing_lock
@@ -179,6 +179,14 @@ def test_a_reason_is_one_short_line(text):
     line = one_line(text)
     assert len(line) <= 300
     assert line.isprintable()
+
+
+def test_each_gpu_has_a_timing_lock_of_its_own():
+    assert lock_name("cpu") == "cpu"
+    if torch.cuda.is_available():
+        assert lock_name("cuda") == f"cuda-{torch.cuda.get_device_properties(0).uuid}"
+    else:
+        assert lock_name("cuda") == "cuda"
 
 
 def test_the_timing_lock_is_free_again_after_use():

@@ -69,6 +69,20 @@ HACKS = [
         attacks=("channel.send",),
     ),
     Hack(
+        "answers a whole block while it warms up",
+        "own",
+        "the rival has just had the inputs of the pair: they may still lie there while this side warms up, untimed",
+        "y = ready.pop(x.data_ptr(), None)\n"
+        "if caller('request')['slots'] == [0]:\n"
+        "    for slot, a in session().slots.items():\n"
+        "        if slot: ready[a[0].data_ptr()] = work(a[0]), a[0].reshape(-1)[:64].clone()\n"
+        "return y[0] if y and torch.equal(y[1], x.reshape(-1)[:64]) else work(x)",
+        SESSION + f"ready = {{}}\ndef work(x): return {RIGHT}\n",
+        NO_GAIN,
+        "wave",
+        attacks=("child.Session.slots",),
+    ),
+    Hack(
         "done before it begins",
         "own",
         "the loop says that it is done as soon as it is asked, and then computes",

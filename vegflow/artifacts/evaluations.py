@@ -59,5 +59,25 @@ EVALUATIONS = pa.schema(
         column("evaluate_cpu_s", pa.float64(), "CPU time spent on this candidate by its worker, seconds"),
         column("build_cpu_s", pa.float64(), "CPU time its build took, seconds; 0 if there was none"),
         column("device", pa.string(), "device the candidate ran on"),
+        column(
+            "clock",
+            pa.string(),
+            "what its times count by: cpu (processor time), cupti (spans on the GPU), events (CUDA events, where CUPTI "
+            "does not start), wall (where a GPU's spans say less than the judge's clock); empty if it was not timed",
+            nullable=True,
+        ),
+        column(
+            "sm_clocks_mhz",
+            pa.list_(pa.int64()),
+            "the GPU's multiprocessor clock before and after each group of timings, MHz; empty without NVML",
+            nullable=True,
+        ),
+        column("memory_clocks_mhz", pa.list_(pa.int64()), "the GPU's memory clock at the same times", nullable=True),
+        column(
+            "throttling",
+            pa.string(),
+            "why the GPU held its clocks down at one of these times, no text if it did not; empty without NVML",
+            nullable=True,
+        ),
     ]
 )

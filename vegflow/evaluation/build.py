@@ -14,18 +14,20 @@ import shutil
 import signal
 import stat
 import subprocess
+import sysconfig
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from vegflow.artifacts.io import atomic, digest
-from vegflow.evaluation import isolation, launches, nvrtc
+from vegflow.evaluation import isolation, launches, nvrtc, triton_cache
 from vegflow.evaluation.builder import OUTPUT
 from vegflow.evaluation.languages import LARGEST
 from vegflow.evaluation.nursery import MOST_PROCESSES, Zygote
@@ -62,6 +64,8 @@ _WARNINGS = ("-w", "-fmax-errors=3", "-fdiagnostics-color=never", "-fno-diagnost
 _CODE = ("-O3", "-march=native", "-fno-math-errno", "-fno-plt", "-fopenmp", "-fPIC", "-shared", "-pipe")
 _LINK = ("-Wl,--as-needed", "-Wl,-z,defs", "-Wl,--require-defined=forward", "-Wl,-z,noexecstack", "-lm")
 _COMPILERS = {"c": ("gcc", "candidate.c", "-std=gnu17"), "cpp": ("g++", "candidate.cpp", "-std=gnu++20")}
+_PACKED = ("inline", "triton")
+"""Languages whose build runs a Python program and gives a pack of what it had built."""
 _DECLARES = re.compile(r"\}\s*vegflow_tensor\s*;|struct\s+vegflow_tensor\b|\busing\s+vegflow_tensor\b")
 _PLACES = ("bin", "lib", "lib64", "libexec", "include", "x86_64-linux-gnu", "aarch64-linux-gnu")
 
@@ -80,7 +84,7 @@ class Built:
     """What a build gave."""
 
     binary: bytes
-    """A shared library, a cubin, or a pack of `inline`."""
+    """A shared library, a cubin, or a pack of `inline` or `triton_cache`."""
     wall_s: float
     """Of the build; 0 if the binary was in the cache."""
     cpu_s: float
@@ -108,10 +112,12 @@ def build(
     timeout_s: float = 20.0,
     *,
     architecture: str | None = None,
+    call: dict[str, Any] | None = None,
 ) -> Built:
     """Build one program, or take what was built before from `cache` (a directory; None keeps nothing).
 
-    `timeout_s` is wall time; `architecture` is for CUDA, by default that of `default_architecture`. Raises Fault: `parse_error` (text no compiler is given), `compile_error` with the first
+    `timeout_s` is wall time; `architecture` is for CUDA, by default that of `default_architecture`; `call`, for Triton,
+    is how the program will be called (see `triton_cache.build_all`). Raises Fault: `parse_error` (text no compiler is given), `compile_error` with the first
     useful line of the compiler's messages, `timeout`, `out_of_memory`, or `evaluator_error` if there is no compiler.
     """
     if len(program) > LARGEST:
@@ -126,13 +132,14 @@ def build(
     compiler = _compiler(language, architecture or default_architecture())
     entry = None
     if cache is not None:
-        key = digest(hashlib.sha256(source).hexdigest(), language, compiler.identity)
+        key = digest(hashlib.sha256(source).hexdigest(), language, compiler.identity, *([call] if call else []))
         entry = Path(cache) / key[:2] / f"{key}.bin"
         binary = _kept(entry)
         if binary is not None:
             return Built(binary, 0.0, 0.0, True)
     start = time.monotonic()
-    binary, cpu_s = _build(zygote, source, language, compiler, timeout_s)
+    more = {"call": call, "device": call["device"]} if call else {}
+    binary, cpu_s = _build(zygote, source, language, compiler, timeout_s, more)
     for kernel in kernels:
         if f".text.{kernel}\0".encode() not in binary:
             raise Fault("compile_error", f'there is no kernel {kernel}; it must be extern "C" __global__')
@@ -162,20 +169,23 @@ def _kernels(program: str) -> tuple[str, ...]:
         raise Fault("compile_error", str(error)) from None
 
 
-def _build(zygote: Zygote, source: bytes, language: str, compiler: Compiler, timeout_s: float) -> tuple[bytes, float]:
-    """The binary and the CPU seconds it cost."""
+def _build(
+    zygote: Zygote, source: bytes, language: str, compiler: Compiler, timeout_s: float, more: dict[str, Any]
+) -> tuple[bytes, float]:
+    """The binary and the CPU seconds it cost; `more` is what the build's process is told besides."""
     _sweep(tempfile.gettempdir())
-    with _scratch() as scratch:
-        (Path(scratch) / compiler.source).write_bytes(source)
-        order = compiler.order | {"scratch": os.path.realpath(scratch)}
+    with scratch() as folder:
+        (Path(folder) / compiler.source).write_bytes(source)
+        order = compiler.order | {"scratch": os.path.realpath(folder)} | more
         if language in _COMPILERS and not _DECLARES.search(source.decode()):
-            (Path(scratch) / "vegflow.h").write_text(HEADER)
+            (Path(folder) / "vegflow.h").write_text(HEADER)
             order["argv"] = [*order["argv"], "-include", "vegflow.h"]
         if order["how"] == "run":
-            order["environment"] = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TMPDIR": scratch, "HOME": "/"}
-        memory = INLINE_MEMORY if language == "inline" else MEMORY
-        limits = {"address_space": memory, "cpu_s": max(1, int(timeout_s)) + 1, "file_bytes": LARGEST_BINARY}
-        done = zygote.build(order | {"limits": limits}, timeout_s)
+            order["environment"] = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TMPDIR": folder, "HOME": "/"}
+        memory = INLINE_MEMORY if language in _PACKED else MEMORY
+        space = None if more.get("device") == "cuda" else memory  # the CUDA driver reserves all there is
+        limits = {"address_space": space, "cpu_s": max(1, int(timeout_s)) + 1, "file_bytes": LARGEST_BINARY}
+        done = zygote.build(order | {"limits": limits, "memory": memory}, timeout_s)
         if done.excess == "memory":
             raise Fault("out_of_memory", "building takes more memory than it may")
         if done.excess == "processes":
@@ -183,21 +193,21 @@ def _build(zygote: Zygote, source: bytes, language: str, compiler: Compiler, tim
         if done.excess or _TIME.search(done.messages) or done.death.signal == signal.SIGXCPU:
             raise Fault("timeout", f"building takes longer than {timeout_s:g} s")
         if done.death.code or done.death.signal:
-            raise _fault(done.messages.replace(f"{scratch}/", ""), done.death.signal, compiler.source)
-        binary = _read(Path(scratch) / OUTPUT)
-    if binary is None or (language != "inline" and not binary.startswith(b"\x7fELF")):
+            raise _fault(done.messages.replace(f"{folder}/", ""), done.death.signal, compiler.source)
+        binary = _read(Path(folder) / OUTPUT)
+    if binary is None or (language not in _PACKED and not binary.startswith(b"\x7fELF")):
         raise Fault("compile_error", "the compiler gave no binary")
     return binary, done.death.cpu_s
 
 
 @contextlib.contextmanager
-def _scratch() -> Iterator[str]:
-    """A directory for one build, locked as long as it is in use."""
-    with tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True) as scratch:
-        handle = os.open(scratch, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def scratch() -> Iterator[str]:
+    """A directory for one build, or for what one built, locked as long as it is in use."""
+    with tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True) as folder:
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
-            yield scratch
+            yield folder
         finally:
             os.close(handle)
 
@@ -263,6 +273,8 @@ def _compiler(language: str, architecture: str) -> Compiler:
         return _cuda_compiler(architecture)
     if language == "inline":
         return _inline_compiler()
+    if language == "triton":
+        return _triton_compiler(architecture)
     if language not in _COMPILERS:
         raise ValueError(f"{language} programs are not built")
     name, source, standard = _COMPILERS[language]
@@ -292,6 +304,18 @@ def _inline_compiler() -> Compiler:
     readable = [*isolation.readable_paths(), *_readable((Path("/"), *(Path(place).parent for place in places)))]
     order = {"how": "inline", "source": "candidate.py", "readable": readable, "environment": environment}
     return Compiler(order, "candidate.py", digest(version, ninja_version, torch.__version__, _machine()))
+
+
+def _triton_compiler(architecture: str) -> Compiler:
+    if not triton_cache.available():
+        raise Fault("evaluator_error", "Triton is not installed; it comes with PyTorch's builds for CUDA")
+    gcc, version = _program("gcc", "triton")  # for a stub that launches kernels
+    place = Path(gcc).parent
+    environment = {"PATH": f"{place}:/usr/bin:/bin", "CC": gcc, "LC_ALL": "C"}
+    readable = [*isolation.readable_paths(), *_readable((Path("/"), place)), sysconfig.get_paths()["include"]]
+    order = {"how": "triton", "source": "candidate.py", "readable": readable, "environment": environment}
+    identity = digest("triton", metadata.version("triton"), torch.__version__, version, architecture, _machine())
+    return Compiler(order, "candidate.py", identity)
 
 
 def _cuda_compiler(architecture: str) -> Compiler:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from vegflow.evaluation import inline, isolation, nvrtc
+from vegflow.evaluation import inline, isolation, nvrtc, triton_cache
 
 OUTPUT = "candidate.out"
 """The file in the scratch directory that holds what was built."""
@@ -33,7 +33,8 @@ def become(order: dict[str, Any], report: int) -> NoReturn:
     os.chdir(order["scratch"])
     ruleset: int | None = None
     try:
-        ruleset = isolation.build_ruleset(order["readable"], order["scratch"])
+        device, moves = order.get("device", "cpu"), order["how"] == "triton"  # Triton renames what it has written
+        ruleset = isolation.build_ruleset(order["readable"], order["scratch"], device, moves=moves)
     except OSError as error:
         lacking = str(error)
     executes = order["how"] == "run"
@@ -54,9 +55,18 @@ def become(order: dict[str, Any], report: int) -> NoReturn:
 
 
 def _inline(order: dict[str, Any]) -> int:
+    return _packed(order, lambda program, folder: inline.build_all(program, folder))
+
+
+def _triton(order: dict[str, Any]) -> int:
+    return _packed(order, lambda program, folder: triton_cache.build_all(program, folder, order["call"]))
+
+
+def _packed(order: dict[str, Any], build: Callable[[str, Path], bytes]) -> int:
+    """Have the program, which is Python, run with what it needs to build; its errors are messages."""
     os.environ |= order["environment"]
     try:
-        pack = inline.build_all(Path(order["source"]).read_text(), Path(order["scratch"]))
+        pack = build(Path(order["source"]).read_text(), Path(order["scratch"]))
     except BaseException as error:
         os.write(2, f"\n{type(error).__name__}: {error}\n".encode("utf-8", "replace")[:60_000])
         return 1
@@ -79,4 +89,9 @@ def _nvrtc(order: dict[str, Any]) -> int:
     return 0
 
 
-STEPS: dict[str, Callable[[dict[str, Any]], int]] = {"run": _run, "nvrtc": _nvrtc, "inline": _inline}
+STEPS: dict[str, Callable[[dict[str, Any]], int]] = {
+    "run": _run,
+    "nvrtc": _nvrtc,
+    "inline": _inline,
+    "triton": _triton,
+}

@@ -23,7 +23,7 @@ import yaml
 
 from vegflow.artifacts.io import atomic, digest
 from vegflow.errors import ConfigError
-from vegflow.evaluation.device import device_identity, resolve_device
+from vegflow.evaluation.device import device_identity, lock_name, resolve_device
 from vegflow.evaluation.timing_lock import timing_lock
 
 DEVICES = Path(__file__).resolve().parents[2] / "resources" / "devices.yaml"
@@ -219,7 +219,7 @@ def _measure(device: str, identity: str) -> Measurement:
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     environment = {**os.environ, **threads, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     try:
-        with timing_lock(device):
+        with timing_lock(lock_name(device)):
             done = subprocess.run(
                 command, env=environment, capture_output=True, text=True, timeout=PATIENCE_S, check=True
             )

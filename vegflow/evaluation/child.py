@@ -22,8 +22,10 @@ from typing import Any
 
 import torch
 
-from vegflow.evaluation import channel, compiled, heap, inline
+from vegflow.evaluation import channel, compiled, heap, inline, triton_cache
 from vegflow.evaluation.arena import Shape, bytes_of, describe_tensor, flatten, map_bytes, views
+from vegflow.evaluation.cuda_clock import Clock, open_clock, why
+from vegflow.evaluation.device_arena import DeviceMemory
 from vegflow.evaluation.maker import Maker
 
 PROGRAM_FILE = "<program>"
@@ -46,12 +48,26 @@ class Session:
         self.results: dict[int, Any] = {}
         self.maker: Maker | None = None
         self.compiled: Any = None
+        self.clock: Clock | None = None
+        self.mirror: DeviceMemory | None = None
+
+    def _open_device(self, memory_mb: int | None, timed: bool) -> None:
+        """CUDA only, before any code of a candidate: the device is the first visible one, and its clock runs."""
+        torch.zeros(1, device="cuda")  # its context is there from now on
+        if memory_mb:
+            share = memory_mb * 2**20 / torch.cuda.get_device_properties(0).total_memory
+            torch.cuda.set_per_process_memory_fraction(min(1.0, share))
+        self.clock = open_clock() if timed else None
 
     def load(self, request: dict[str, Any], *pack: int) -> dict[str, Any]:
         """Execute the program and construct its model from `init`; a `pack` is what its `load_inline` calls will load.
 
+        `kernels` says where those of a Triton program lie.
+
         Without an `init` it is the task's own program: its `get_init_inputs` gives one, and a maker is made.
         """
+        if self.device == "cuda":
+            self._open_device(request.get("device_memory_mb"), timed=request["init"] is not None)
         program = request["program"]
         if len(program) > LARGEST_PROGRAM:
             raise StageError("parse", ValueError(f"a program of {len(program)} characters"))
@@ -64,6 +80,8 @@ class Session:
         sys.modules["program"] = module  # inspect.getsource, which Triton and TorchScript use, looks here
         linecache.cache[PROGRAM_FILE] = (len(program), None, program.splitlines(keepends=True), PROGRAM_FILE)
         try:
+            if request.get("kernels"):
+                triton_cache.install(request["kernels"]["folder"], request["kernels"]["ptxas"], self.device)
             for descriptor in pack:
                 with open(descriptor, "rb") as file:
                     inline.install(file.read())
@@ -78,9 +96,6 @@ class Session:
         if reference:
             init = module.get_init_inputs()
             request["init"] = base64.b64encode(pickle.dumps(init)).decode()
-        if self.device == "cuda" and request.get("device_memory_mb"):
-            share = request["device_memory_mb"] * 2**20 / torch.cuda.get_device_properties(0).total_memory
-            torch.cuda.set_per_process_memory_fraction(min(1.0, share))
         torch.manual_seed(request["init_seed"])
         try:
             self.model = build(*pickle.loads(base64.b64decode(request["init"])))
@@ -100,6 +115,16 @@ class Session:
         self.memory = map_bytes(fd, self.shape.size)
         os.close(fd)
         return {}
+
+    def map_mirror(self, request: dict[str, Any]) -> dict[str, Any]:
+        """CUDA only: map the arena's mirror on the device instead of the arena, or say why not."""
+        self.shape = Shape(**request["shape"])
+        try:
+            self.mirror = DeviceMemory(self.shape.size, bytes.fromhex(request["handle"]))
+        except (OSError, AttributeError, RuntimeError) as error:
+            return {"problem": why(error)}
+        self.memory = self.mirror.bytes
+        return {"problem": ""}
 
     def settle(self, request: dict[str, Any]) -> dict[str, Any]:
         """Bring the heap into the state in which calls are timed, with memory for the outputs of a block and more."""
@@ -140,7 +165,8 @@ class Session:
         outputs = self.places[slot]
         if self.device == "cuda":
             outputs = [
-                torch.full_like(place, math.nan if place.is_floating_point() else -1).cuda() for place in outputs
+                torch.full_like(place, math.nan if place.is_floating_point() else -1, device="cuda")
+                for place in outputs
             ]
         call = self.compiled.bind(arguments, outputs)
 
@@ -151,36 +177,52 @@ class Session:
         return run
 
     def upload(self, request: dict[str, Any]) -> dict[str, Any]:
-        """CUDA only: bring the slots' inputs to the device, outside the timed region."""
+        """CUDA only: make the slots' calls, outside the timed region.
+
+        Inputs are copied up, unless they lie on the device, where they are still to come.
+        """
         for slot in request["slots"]:
-            self.calls[slot] = self._call(slot, [self._to_device(value) for value in self.slots[slot]])
+            inputs = self.slots[slot] if self.mirror else [self._to_device(value) for value in self.slots[slot]]
+            self.calls[slot] = self._call(slot, inputs)
         self._synchronise()
+        self.clock.clear()
         return {}
 
     def run(self, request: dict[str, Any]) -> dict[str, Any]:
         """Call the model on each of the slots."""
         calls = [self.calls[slot] for slot in request["slots"]]
         self.results = {}  # who kept them would have the rival take new memory, and not it
-        events = [torch.cuda.Event(enable_timing=True) for _ in range(2)] if self.device == "cuda" else []
-        shift = torch.empty(heap.shift_bytes(), dtype=torch.uint8) if self.device == "cpu" else None
+        if self.clock is not None:
+            return self._run_on_device(request["slots"], calls, self.clock)
+        shift = torch.empty(heap.shift_bytes(), dtype=torch.uint8)
         start = time.perf_counter_ns()
-        if events:
-            events[0].record()
         with torch.no_grad():
             results = [call() for call in calls]
-            outputs = [[_place(output) for output in flatten(result)] for result in results] if not events else []
-        if events:
-            events[1].record()
-        self._synchronise()
-        own = events[0].elapsed_time(events[1]) * 1e6 if events else time.perf_counter_ns() - start
+            outputs = [[_place(output) for output in flatten(result)] for result in results]
+        own = time.perf_counter_ns() - start
         self.results = dict(zip(request["slots"], results, strict=True))
         del shift
         return {"done": own, "outputs": outputs}
 
+    def _run_on_device(self, slots: list[int], calls: list[Callable[[], Any]], clock: Clock) -> dict[str, Any]:
+        """The same on CUDA: what the device's clock says comes with the outputs, off the judge's clock."""
+        start = time.perf_counter_ns()
+        clock.start()
+        with torch.no_grad():
+            results = [call() for call in calls]
+        clock.stop()
+        own = time.perf_counter_ns() - start
+        self.results = dict(zip(slots, results, strict=True))
+        return {"done": own}
+
     def write(self, request: dict[str, Any]) -> dict[str, Any]:
-        """CUDA only: write the outputs of the last calls where the judge can read them."""
+        """CUDA only: write the outputs of the last calls where the judge can read them; how long the device worked."""
+        span = self.clock.span()
         results, self.results = self.results, {}
-        return {"outputs": [self._write(slot, results[slot]) for slot in request["slots"]]}
+        outputs = [self._write(slot, results[slot]) for slot in request["slots"]]
+        self._synchronise()
+        about = {"clock": span.clock, "span": span.ns, "records": span.records, "problem": self.clock.problem}
+        return {"outputs": outputs} | about
 
     def _write(self, slot: int, result: Any) -> list[dict[str, Any]]:
         outputs = flatten(result)
@@ -194,7 +236,7 @@ class Session:
                 targets = views(self.memory, self.shape.outputs_at(slot), forms)
                 for target, output in zip(targets, outputs, strict=True):
                     target.copy_(output)
-                forms = [_place(target) for target in targets]
+                forms = forms if self.mirror else [_place(target) for target in targets]
         return forms
 
     def _to_device(self, value: Any) -> Any:

@@ -30,6 +30,19 @@ def device_identity(device: str = "auto") -> str:
     return f"{_cpu_model()}; torch {torch.__version__}; 1 thread"
 
 
+@cache
+def device_uuid() -> str:
+    """Of the GPU that evaluations run on, the first visible one, as the driver prints it; empty where there is none."""
+    import torch
+
+    return str(torch.cuda.get_device_properties(0).uuid) if torch.cuda.is_available() else ""
+
+
+def lock_name(device: str) -> str:
+    """What `timing_lock` knows a device by: `cpu`, or a GPU's own name, so that each GPU of a machine has a lock."""
+    return f"cuda-{device_uuid()}".rstrip("-") if device == "cuda" else device
+
+
 def interpreter_identity() -> str:
     """What runs Python functions, in one line; loads no torch."""
     return f"{_cpu_model()}; Python {platform.python_version()}"

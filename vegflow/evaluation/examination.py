@@ -102,7 +102,7 @@ class Examiner:
                 self._at = None
                 raise
             finally:
-                workers.end()
+                workers.close()
         return found
 
     def judge(self, candidate: Candidate) -> Verdict:

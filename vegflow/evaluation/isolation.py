@@ -134,16 +134,24 @@ def library_paths() -> list[str]:
 def landlock_ruleset(device: str, readable: Sequence[str]) -> int:
     """A file descriptor of a Landlock rule set: read `readable`, write no file, no TCP, no signal to others.
 
-    Made once by the parent of the workers, so it lets all of /proc be read, of which `confine` leaves a worker its own.
+    Made once by the parent of the workers (and again for those that may read more), so it lets all of /proc be read, of which `confine` leaves a worker its own.
     OSError if the kernel has no Landlock.
     """
     read = LANDLOCK_READ_FILE | LANDLOCK_READ_DIR
-    allowed = [(path, read) for path in (*readable, "/proc", *(("/sys",) if device == "cuda" else ()))]
-    devices = ["/dev/null"] + ([str(p) for p in Path("/dev").glob("nvidia*")] if device == "cuda" else [])
-    allowed += [(path, LANDLOCK_READ_FILE | LANDLOCK_WRITE_FILE | LANDLOCK_IOCTL_DEV) for path in devices]
-    if device == "cuda":  # cuInit names its threads through /proc
-        allowed.append(("/proc", read | LANDLOCK_WRITE_FILE))
-    return _landlock(allowed)
+    allowed = [(path, read) for path in (*readable, "/proc")]
+    allowed.append(("/dev/null", LANDLOCK_READ_FILE | LANDLOCK_WRITE_FILE | LANDLOCK_IOCTL_DEV))
+    return _landlock(allowed + (_gpu_paths() if device == "cuda" else []))
+
+
+def _gpu_paths() -> list[tuple[str, int]]:
+    """What the CUDA driver needs, and how: its devices, /sys, and /proc, through which cuInit names its threads."""
+    read = LANDLOCK_READ_FILE | LANDLOCK_READ_DIR
+    devices = [(str(p), LANDLOCK_READ_FILE | LANDLOCK_WRITE_FILE | LANDLOCK_IOCTL_DEV) for p in _gpu_devices()]
+    return [*devices, ("/sys", read), ("/proc", read | LANDLOCK_WRITE_FILE)]
+
+
+def _gpu_devices() -> Iterable[Path]:
+    return sorted(Path("/dev").glob("nvidia*"))
 
 
 def _own_ruleset(device: str) -> int:
@@ -163,16 +171,16 @@ def _own_ruleset(device: str) -> int:
     return _landlock([(path, access) for path, access in allowed if os.path.exists(path)], rights)
 
 
-def build_ruleset(readable: Sequence[str], scratch: str) -> int:
+def build_ruleset(readable: Sequence[str], scratch: str, device: str = "cpu", *, moves: bool = False) -> int:
     """A file descriptor of a Landlock rule set for one build: read and execute `readable`, write in `scratch` only.
 
-    OSError if the kernel has no Landlock or `scratch` does not exist; a missing place in `readable` is left out.
+    On the `device` cuda it may use the GPU; if it `moves`, rename files from folder to folder in `scratch`. OSError if the kernel has no Landlock or `scratch` does not exist; a missing place in `readable` is left out.
     """
     read = LANDLOCK_READ_FILE | LANDLOCK_READ_DIR | LANDLOCK_EXECUTE
     allowed = [(path, read) for path in readable if os.path.exists(path)]
     allowed.append(("/dev/null", LANDLOCK_READ_FILE | LANDLOCK_WRITE_FILE))
-    allowed.append((scratch, ~(LANDLOCK_EXECUTE | LANDLOCK_IOCTL_DEV | LANDLOCK_REFER)))
-    return _landlock(allowed)
+    allowed.append((scratch, ~(LANDLOCK_EXECUTE | LANDLOCK_IOCTL_DEV | (0 if moves else LANDLOCK_REFER))))
+    return _landlock(allowed + (_gpu_paths() if device == "cuda" else []))
 
 
 def _landlock(allowed: Iterable[tuple[str, int]], only: int | None = None) -> int:

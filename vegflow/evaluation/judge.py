@@ -13,16 +13,20 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from vegflow.config.evaluation import EvaluationConfig
 from vegflow.errors import ConfigError
-from vegflow.evaluation.build import build
+from vegflow.evaluation import triton_cache
+from vegflow.evaluation.build import build, scratch
 from vegflow.evaluation.candidate import Candidate
 from vegflow.evaluation.checks import Checks
 from vegflow.evaluation.comparison import Tolerance
-from vegflow.evaluation.device import device_identity, resolve_device
+from vegflow.evaluation.cuda_times import EVENTS
+from vegflow.evaluation.device import device_identity, device_uuid, resolve_device
+from vegflow.evaluation.gpu_state import GpuState, together
 from vegflow.evaluation.languages import compiled, device_problem, falls_back, trust
 from vegflow.evaluation.native import sealed
 from vegflow.evaluation.nursery import discard_zygote, shared_zygote
@@ -35,8 +39,8 @@ from vegflow.evaluation.worker import Worker
 from vegflow.tasks.task import Task
 from vegflow.threads import one_thread
 
-INLINE_S = 600.0
-"""Seconds more for a build of `load_inline`, which compiles torch's headers."""
+BUILD_S = {"inline": 600.0, "triton": 120.0}
+"""Seconds more for a build of `load_inline`, which compiles torch's headers, and of Triton, which tunes itself."""
 
 Progress = Callable[[int, int, str], None]
 
@@ -89,7 +93,7 @@ def evaluate_candidates(
 def isolation_report(device: str = "auto") -> dict[str, str]:
     """Layer -> what confines a candidate on this machine, or "lacking: why" (starts a worker to find out)."""
     zygote = shared_zygote(resolve_device(device))
-    worker = zygote.spawn(60.0, 1 << 30)
+    worker = zygote.spawn(60.0, None if zygote.device == "cuda" else 1 << 30)
     worker.end()
     return worker.layers | zygote.layers
 
@@ -129,6 +133,8 @@ class _Run:
         self.gate = Gate(device, ceilings)
         self.builds = builds
         """Where what compilers made is kept."""
+        self.state = GpuState(device_uuid()) if device == "cuda" else None
+        self._clock_said = device == "cpu"
         self.seed = secrets.token_hex(16) if config.seed is None else str(config.seed)
         self._progress = progress
         self._done = done
@@ -136,6 +142,19 @@ class _Run:
 
     def report(self, text: str) -> None:
         self._progress(self._done, self._total, text)
+
+    def report_clock(self, reference: Reference) -> None:
+        """Say once what a GPU's times are measured by, and why it is not something better."""
+        if self._clock_said:
+            return
+        self._clock_said = True
+        block = reference.run([])
+        problem = f" (no CUPTI: {reference.worker.clock_problem})" if block.clock == EVENTS else ""
+        self.report(f"clock: {block.clock}{problem}")
+        if reference.mirror_problem:
+            self.report(f"inputs: copied by the candidate's process ({reference.mirror_problem})")
+        if self.state is not None and self.state.problem:
+            self.report(f"clocks of the GPU: not recorded ({self.state.problem})")
 
     def judge_task(self, task: Task, batch: Mapping[str, Candidate], kept: VerdictStore) -> dict[str, Verdict]:
         """Key -> verdict of each candidate of one task, kept as soon as it is reached."""
@@ -177,6 +196,7 @@ class _Run:
         try:
             ready = reference.get()
             ready.writes_outputs = compiled(candidate.language) or self.device == "cuda"
+            self.report_clock(ready)
             start = time.monotonic()  # the reference's own start is no candidate's cost
             verdict = self._examine(workers, ready, checks)
         except Fault as fault:
@@ -186,7 +206,7 @@ class _Run:
         except Exception as error:  # a mistake of ours must neither end the job nor count against the candidate
             verdict = Verdict("evaluator_error", f"{type(error).__name__}: {error}")
         finally:
-            workers.end()
+            workers.close()
             reference.clear()
         wall_s = time.monotonic() - start
         verdict = replace(
@@ -218,7 +238,7 @@ class _Run:
         block_s = self.config.block_ms / 1e3
 
         def time_both() -> Group:
-            return measure(reference, worker, calls, block_s, protocol, delta, self.device, check)
+            return measure(reference, worker, calls, block_s, protocol, delta, self.device, check, self.state)
 
         groups = [time_both()]
         timing = combine(groups)
@@ -228,6 +248,7 @@ class _Run:
             groups.append(time_both())
             timing = combine(groups)
         calls = min(group.calls for group in groups)
+        sm_clocks, memory_clocks, throttling = together(timing.readings)
         runtime_us, reference_us = (statistics.median(times) for times in (timing.runtime_us, timing.reference_us))
         verdict = Verdict(
             "correct",
@@ -244,6 +265,10 @@ class _Run:
             runtime_times_us=timing.runtime_us,
             reference_times_us=timing.reference_us,
             max_abs_err=checks.largest,
+            clock=timing.clock,
+            sm_clocks_mhz=sm_clocks,
+            memory_clocks_mhz=memory_clocks,
+            throttling=throttling,
         )
         claim = self.gate.objection(reference.work, runtime_us / 1e6, calls, reference.overhead_s / calls)
         if claim:  # the times stay, as evidence
@@ -308,6 +333,8 @@ class _Workers:
         """CPU seconds of those that have ended."""
         self.build_cpu_s = 0.0
         self._built: bytes | None = None
+        self._kernels_at: dict[str, Any] | None = None
+        self._stack = contextlib.ExitStack()
         self._run = run
         self._candidate = candidate
         self._worker: Worker | None = None
@@ -316,15 +343,19 @@ class _Workers:
         """A new one with the candidate loaded, stopped. Raises Fault with the status of what goes wrong."""
         config, device = self._run.config, self._run.device
         language, program = self._candidate.language, self._candidate.program
-        built = self._binary()
-        self._worker = worker = shared_zygote(device).spawn(config.timeout_s, self._memory(reference))
+        built = self._binary(reference)
+        kernels = self._kernels(built) if language == "triton" and built is not None else None
+        folder = kernels["folder"] if kernels else None
+        memory = self._memory(reference)
+        self._worker = worker = shared_zygote(device).spawn(config.timeout_s, memory, readable=folder)
+        worker.host_code = not compiled(language)
         request = {
             "init": reference.init,
             "init_seed": INIT_SEED,
             "device_memory_mb": config.memory_mb if device == "cuda" else None,
         }
-        if built is None:
-            worker.ask("load", program=program, class_name="ModelNew", **request)
+        if built is None or kernels:
+            worker.ask("load", program=program, class_name="ModelNew", kernels=kernels, **request)
         elif compiled(language):
             worker.ask("load", program=reference.task.source, class_name="Model", **request)
             arguments = list(reference.task.arguments)
@@ -333,23 +364,41 @@ class _Workers:
         else:
             with _sealed(built) as pack:
                 worker.ask("load", fds=(pack,), program=program, class_name="ModelNew", **request)
-        worker.map(reference.stage)
+        worker.map(reference.stage, reference.hands)
         worker.stop()
         return worker
 
-    def _binary(self) -> bytes | None:
+    def _kernels(self, built: bytes) -> dict[str, Any]:
+        """Where a Triton program's kernels lie, which is a folder of this candidate's own."""
+        if self._kernels_at is None:
+            folder = self._stack.enter_context(scratch())
+            try:
+                self._kernels_at = {"folder": folder, "ptxas": triton_cache.unpack(built, Path(folder))}
+            except ValueError as error:
+                raise Fault("compile_error", str(error)) from None
+        return self._kernels_at
+
+    def _binary(self, reference: Reference) -> bytes | None:
         """What the candidate's compiler makes of it, made once; None if its language has no build."""
         language = self._candidate.language
         problem = device_problem(language, self._run.device)
         if problem:
             raise Fault("compile_error", problem)
-        if self._built is None and (compiled(language) or language == "inline"):
-            seconds = self._run.config.timeout_s + (INLINE_S if language == "inline" else 0.0)
-            zygote = shared_zygote(self._run.device)
-            built = build(zygote, self._candidate.program or "", language, self._run.builds, seconds)
+        if self._built is None and (compiled(language) or language in BUILD_S):
+            seconds = self._run.config.timeout_s + BUILD_S.get(language, 0.0)
+            zygote, call = shared_zygote(self._run.device), None
+            if language == "triton":
+                about = {"class_name": "ModelNew", "init": reference.init, "init_seed": INIT_SEED}
+                call = about | {"forms": reference.forms, "device": self._run.device}
+            built = build(zygote, self._candidate.program or "", language, self._run.builds, seconds, call=call)
             self.build_cpu_s += built.cpu_s
             self._built = built.binary
         return self._built
+
+    def close(self) -> None:
+        """End the present one, and leave no file behind."""
+        self.end()
+        self._stack.close()
 
     def end(self) -> None:
         """End the present one."""

@@ -13,9 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from vegflow.evaluation import device_arena
 from vegflow.evaluation.arena import Description, Shape, bytes_of, describe, describe_tensor, flatten, map_bytes, views
 from vegflow.evaluation.audit import audit, draw_items, within
 from vegflow.evaluation.comparison import Tolerance
+from vegflow.evaluation.cuda_clock import Flush, why
+from vegflow.evaluation.device_arena import DeviceMemory
 from vegflow.evaluation.expectation import Expectation, expect, pack
 from vegflow.evaluation.fresh import mixing
 from vegflow.evaluation.inputs import Depths, Variant, find_variants, vary
@@ -35,6 +38,39 @@ class Maker:
         self._depths = Depths(self._double)
         self._memory: torch.Tensor | None = None
         self._shape = Shape(0, 0, 0)
+        self._flush: Flush | None = None
+        self._stage: Any = None
+        self._stage_shape = self._shape
+        self._mirror: Any = None
+
+    def flush(self, request: dict[str, Any]) -> dict[str, Any]:
+        """CUDA only: leave the device's cache with nothing of what is timed next."""
+        if self._flush is None:
+            self._flush = Flush()
+        return self._flush()
+
+    def share(self, request: dict[str, Any], fd: int) -> dict[str, Any]:
+        """CUDA only: take the stage, and memory on the device that mirrors it; what a worker maps that by, or why not."""
+        self._stage_shape = Shape(**request["shape"])
+        self._stage = map_bytes(fd, self._stage_shape.size)
+        os.close(fd)
+        try:
+            self._mirror = DeviceMemory(self._stage_shape.size)
+            return {"handle": self._mirror.handle().hex(), "problem": ""}
+        except (OSError, AttributeError, RuntimeError) as error:
+            return {"handle": "", "problem": why(error)}
+
+    def bring(self, request: dict[str, Any]) -> dict[str, Any]:
+        """CUDA only: put the slots' inputs on the device."""
+        device_arena.bring(self._stage, self._mirror.bytes, self._stage_shape, request["slots"])
+        self._synchronise()
+        return {}
+
+    def fetch(self, request: dict[str, Any]) -> dict[str, Any]:
+        """CUDA only: take the slots from the device."""
+        device_arena.fetch(self._stage, self._mirror.bytes, self._stage_shape, request["slots"])
+        self._synchronise()
+        return {}
 
     def probe(self, request: dict[str, Any]) -> dict[str, Any]:
         """The forms of inputs and outputs, the shortest time of a call (ns) and the weights (bytes)."""

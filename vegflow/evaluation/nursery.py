@@ -86,14 +86,18 @@ class Zygote:
         """Whether it runs and has answered so far."""
         return self._answers and self.process.poll() is None
 
-    def spawn(self, timeout_s: float, memory_bytes: int | None, *, confined: bool = True) -> "Worker":
+    def spawn(
+        self, timeout_s: float, memory_bytes: int | None, *, confined: bool = True, readable: str | None = None
+    ) -> "Worker":
         """A new worker, which may take `timeout_s` of waiting in all and so many bytes of address space.
+
+        It may read the folder `readable`, besides what all workers may.
 
         Only a task's own program may run in one that is not confined: `torch.compile` starts compilers and writes files.
         """
         from vegflow.evaluation.worker import Worker  # loads torch, which functions do without
 
-        pid, sock = self._fork(timeout_s, memory_bytes, confined)
+        pid, sock = self._fork(timeout_s, memory_bytes, confined, readable)
         return Worker(pid, sock, self.device, timeout_s, self.bury)
 
     def spawn_plain(self, timeout_s: float, memory_bytes: int) -> Process:
@@ -101,12 +105,15 @@ class Zygote:
         pid, sock = self._fork(timeout_s, memory_bytes, True)
         return Process(pid, sock, timeout_s, self.bury)
 
-    def _fork(self, timeout_s: float, memory_bytes: int | None, confined: bool) -> tuple[int, socket.socket]:
+    def _fork(
+        self, timeout_s: float, memory_bytes: int | None, confined: bool, readable: str | None = None
+    ) -> tuple[int, socket.socket]:
         ours, theirs = socket.socketpair()
         limits = {"address_space": memory_bytes, "cpu_s": int(timeout_s * (os.cpu_count() or 1)) + 2}
         try:
             with theirs:
-                self._send({"kind": "spawn", "limits": limits, "confined": confined}, (theirs.fileno(),))
+                request = {"kind": "spawn", "limits": limits, "confined": confined, "readable": readable}
+                self._send(request, (theirs.fileno(),))
                 return self._receive(ANSWER_S)["pid"], ours
         except BaseException:
             ours.close()
@@ -115,7 +122,7 @@ class Zygote:
     def build(self, order: dict[str, Any], timeout_s: float) -> Build:
         """Have a confined child build what `order` says (see `builder`), wait for its end, and bury it.
 
-        Raises Fault `evaluator_error` if it could not begin.
+        All its processes together may have `memory` bytes resident. Raises Fault `evaluator_error` if it could not begin.
         """
         messages = os.memfd_create("messages", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         reading, writing = os.pipe()
@@ -128,7 +135,7 @@ class Zygote:
             finally:
                 os.close(writing)
             try:
-                excess = _watch(pid, timeout_s, order["limits"]["address_space"])
+                excess = _watch(pid, timeout_s, order["memory"])
             finally:
                 death = self.bury(pid, 0.0)
             said = os.pread(messages, MESSAGES, 0).rstrip(b"\0").decode("utf-8", "replace")

@@ -7,9 +7,10 @@ turn: the same physical memory for both, so that where it lies favours neither. 
 
 import math
 import random
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ from vegflow.evaluation.memory import Places
 from vegflow.evaluation.nursery import Zygote
 from vegflow.evaluation.verdict import Fault
 from vegflow.evaluation.work import least_work
-from vegflow.evaluation.worker import Block, Forms, Worker
+from vegflow.evaluation.worker import NOT_FLUSHED, Block, Flushed, Forms, Hands, Worker
 from vegflow.tasks.task import Task
 
 INIT_SEED = 42  # KernelBench seeds with it before each constructor, so that both models get the same weights
@@ -131,6 +132,12 @@ class Reference:
         self._zygote = zygote
         self.writes_outputs = True
         """Whether the present candidate's outputs are written to the stage: those of compiled ones are."""
+        self.hands: Hands | None = None
+        """On CUDA, the maker's, in whose process no candidate is."""
+        self.mirror_problem = ""
+        """On CUDA, why workers copy inputs and outputs themselves; empty if they do not."""
+        self.idle = NOT_FLUSHED
+        """On CUDA, what a flush takes while nobody else is on the device."""
         self._maker: Worker = zygote.spawn(PATIENCE_S, None)
         self.worker = self._maker
         """The one that is timed: once all is set up, not the one that makes the inputs."""
@@ -168,8 +175,29 @@ class Reference:
             raise Fault("evaluator_error", f"the task's audit of itself: {'; '.join(survey.findings)}")
         self.trials = max(protocol.correctness_trials, len(survey.variants))
         worker.stop()
+        if self._zygote.device == "cuda":
+            self._lend_hands()
         self._bases = self._make_bases()
         self._spikes = any(variant.kind == "wide" for variant in survey.variants)
+
+    def _lend_hands(self) -> None:
+        """Have the maker mirror the stage on the device; what a flush takes while no candidate is on it."""
+        shared = self._ask("share", fds=(self.stage.fd,), shape=vars(self.stage.shape))
+        self.hands = Hands(
+            handle=shared["handle"],
+            must=False,
+            bring=lambda slots: self._trusted(lambda: self._ask("bring", slots=slots)),
+            fetch=lambda slots: self._trusted(lambda: self._ask("fetch", slots=slots)),
+            flush=self._flush,
+        )
+        self.mirror_problem = shared["problem"]
+        flushes = [self._flush() for _ in range(CALIBRATIONS)]
+        self.idle = Flushed(min(f.wall_s for f in flushes), min(f.took_s for f in flushes))
+
+    def _flush(self) -> Flushed:
+        start = time.perf_counter()
+        answer = self._trusted(lambda: self._ask("flush"))
+        return Flushed(time.perf_counter() - start, answer["took_s"])
 
     def renew(self) -> None:
         """Time candidates against a new worker, which has gone through what a candidate's goes through before.
@@ -191,7 +219,13 @@ class Reference:
                 init_seed=INIT_SEED,
                 compile=compiled,
             )
-            worker.map(self.stage)
+            worker.map(self.stage, self.hands)
+            if self.hands is not None and self.hands.handle and not self.hands.must:
+                # what a worker of ours can map every worker must; what it cannot none is offered
+                self.mirror_problem = worker.mirror_problem
+                self.hands = replace(
+                    self.hands, must=worker.mirrors, handle=self.hands.handle if worker.mirrors else ""
+                )
             worker.stop()
             for index in self.items():
                 slot = random.randrange(self.stage.shape.slots)
@@ -200,7 +234,7 @@ class Reference:
                 self.fill(slot, item.inputs)
                 worker.run([slot])
             self.settle(worker, self._calls)
-            self.overhead_s = min(worker.run([]).call_s for _ in range(CALIBRATIONS))
+            self.overhead_s = min(worker.run([], cold=True).call_s for _ in range(CALIBRATIONS))
             """What a block's messages cost at least, on the clock of the calls."""
 
         self._trusted(grow_up)
@@ -209,6 +243,13 @@ class Reference:
         """End the worker that is timed, until `renew` starts another."""
         if self.worker is not self._maker:
             self.worker.end()
+
+    @property
+    def forms(self) -> list[list[Description]]:
+        """Of all inputs that a candidate meets, each once."""
+        timed = self._base_form if self._bases else self.form
+        found = [timed, *(self.item(index).form for index in range(self.trials))]
+        return [form for place, form in enumerate(found) if form not in found[:place]]
 
     def items(self) -> list[int]:
         """The indices of the correctness trials' items in a new random order; each variant is among them."""
@@ -236,9 +277,12 @@ class Reference:
         mixtures = [a and b and mixture(a, b, self._spikes) for a, b in zip(one, other, strict=True)]
         return Mixed(self._base_form, mixtures)
 
-    def run(self, slots: Sequence[int]) -> Block:
-        """Run it on slots of the stage, for its time; Fault `evaluator_error` if it fails."""
-        return self._trusted(lambda: self.worker.run(slots))
+    def run(self, slots: Sequence[int], *, cold: bool = True) -> Block:
+        """Run it on slots of the stage, for its time; Fault `evaluator_error` if it fails.
+
+        On CUDA the device's cache is flushed before, unless it need not be `cold`.
+        """
+        return self._trusted(lambda: self.worker.run(slots, cold=cold))
 
     def read(
         self, block: Block, slot: int, form: Sequence[Description], places: Sequence[Places | None] | None = None
@@ -332,10 +376,10 @@ class Reference:
         made = self._ask("draw", seed=seed, variant=variant.to_json())
         return Drawn(made["inputs"], made["modes"], self._library.inputs(0).clone())
 
-    def _ask(self, kind: str, **request: Any) -> dict[str, Any]:
+    def _ask(self, kind: str, *, fds: tuple[int, ...] = (), **request: Any) -> dict[str, Any]:
         """Have the stopped maker do something."""
         self._maker.resume()
-        answer = self._maker.ask(kind, **request)
+        answer = self._maker.ask(kind, fds=fds, **request)
         self._maker.stop()
         return answer
 

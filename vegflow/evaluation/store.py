@@ -44,7 +44,7 @@ def verdict_key(task: Task, candidate: Candidate, config: EvaluationConfig, iden
 def _compiler(language: str) -> str:
     """The compiler's identity; empty for what is not compiled, or cannot be here."""
     try:
-        return compiler_identity(language) if compiled(language) else ""
+        return compiler_identity(language) if compiled(language) or language == "triton" else ""
     except Fault:
         return ""
 

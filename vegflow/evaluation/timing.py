@@ -10,13 +10,17 @@ import os
 import random
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
+from typing import NoReturn
 
 import torch
 
 from vegflow.config.evaluation import Protocol
+from vegflow.evaluation import cuda_times
 from vegflow.evaluation.arena import POISON, Description, same_bytes
+from vegflow.evaluation.device import lock_name
+from vegflow.evaluation.gpu_state import GpuState, Reading
 from vegflow.evaluation.intervals import centre, interval
 from vegflow.evaluation.memory import Places
 from vegflow.evaluation.reference import Inputs, Reference
@@ -41,6 +45,9 @@ APART = 0.25
 """Log-ratio of a first pair from which on each side wakes up before its block. Being cold after the other's costs both some
 0.3 ms: of two that are alike as much, and of a much shorter one a larger part."""
 FEWEST_PAIRS = 3
+FLUSHES = 9
+CLOCK_STEP_S = 1e-7
+"""No block on a GPU counts for less: its clock's step is some tens of nanoseconds."""
 PAPER_PAIRS = 5
 
 
@@ -53,6 +60,10 @@ class Group:
     runtime_us: list[float]
     calls: int = 1
     """In each of the blocks that were timed."""
+    clock: str = cuda_times.CPU
+    """By which the times count, one of `cuda_times.CLOCKS`."""
+    readings: tuple[Reading, ...] = ()
+    """Of a GPU's clocks, before and after."""
 
     @property
     def log_ratios(self) -> list[float]:
@@ -94,6 +105,16 @@ class Timing:
         return [us for group in self.groups for us in group.runtime_us]
 
     @property
+    def clock(self) -> str:
+        """By which its times count: the least direct one of its groups'."""
+        return cuda_times.worst(group.clock for group in self.groups)
+
+    @property
+    def readings(self) -> list[Reading]:
+        """Of a GPU's clocks, in order."""
+        return [reading for group in self.groups for reading in group.readings]
+
+    @property
     def paper_speedup(self) -> float:
         """What the paper would have said: the ratio of the medians of the first five times."""
         ours, theirs = self.reference_us[:PAPER_PAIRS], self.runtime_us[:PAPER_PAIRS]
@@ -129,21 +150,25 @@ def measure(
     delta: float,
     device: str,
     check: Check,
+    state: GpuState | None = None,
 ) -> Group:
     """Time both, a block of some `block_s` each, until the protocol is satisfied; a part of the outputs is checked.
 
     `calls` is a guess of how many fill a block; a first pair, which does not count, tells, and whether the two are so far
-    `APART` that being on the core after the other costs one of them more. Every timed call gets inputs of its own, that neither process has met. Pairs come in twos, one with the reference first and one with the
-    candidate. Both workers must be stopped. Raises what `check` raises, and the Faults of a candidate that dies or lies.
+    `APART` that being on the core after the other costs one of them more. Every timed call gets inputs of its own, that
+    neither process has met. Pairs come in twos, one with the reference first and one with the candidate. Of a GPU `state`
+    gives the clocks before and after. Both workers must be stopped. Raises what `check` raises, and the Faults of a
+    candidate that dies or lies.
     """
     ours: list[Block] = []
     theirs: list[Block] = []
     reference.settle(candidate, calls)
-    with timing_lock(device), own_core([reference.worker, candidate]):
+    with timing_lock(lock_name(device)), own_core([reference.worker, candidate]):
+        before = state.read() if state else None
         # memory for so many outputs is not there yet
-        first_pair = _pair(reference, candidate, calls, random.random() < 0.5, check)
+        first_pair = _pair(reference, candidate, calls, random.random() < 0.5, check, reference.hands is not None)
         calls = _filling(first_pair, calls, block_s, reference)
-        awake = _apart(*first_pair)
+        awake = reference.hands is not None or _apart(*first_pair)
         look = protocol.least_pairs
         while True:
             while len(ours) < look:
@@ -152,12 +177,14 @@ def measure(
                     our, their = _pair(reference, candidate, calls, reference_first, check, awake)
                     ours.append(our)
                     theirs.append(their)
-            group = _group(ours, theirs, calls, reference.overhead_s)
+            group = _group(ours, theirs, calls, reference.overhead_s, reference.idle.wall_s, candidate.host_code)
             low, _ = interval(group.log_ratios, LEVEL)
             _, high = interval(group.log_ratios, MISSED_LEVEL if protocol.resolution else LEVEL)
             decided = math.exp(low) > 1 + delta or math.exp(high) < 1 + delta + protocol.resolution
             if decided or look >= protocol.most_pairs:
-                return group
+                if reference.hands and any(cuda_times.busy(side, reference.idle.took_s) for side in (ours, theirs)):
+                    _blame(reference, candidate)
+                return replace(group, readings=(before, state.read())) if state and before else group
             look = min(protocol.most_pairs, max(look + 2, 2 * round(look * LOOKS / 2)))
 
 
@@ -242,16 +269,17 @@ def _pair(
             if blocks and not ours:
                 for slot in slots:
                     reference.stage.inputs(slot).fill_(POISON)
-            worker.run([])
+            worker.run([], cold=False)
             _write(reference, parts)
         if ours:
             blocks[ours] = _rival(reference, parts, second=bool(blocks) and not awake)
         else:
             if reference.writes_outputs:
                 for slot in slots:
-                    reference.poison(slot, marks[slot])
+                    # on a GPU the stage has held the reference's own answers to these very inputs
+                    reference.poison(slot, None if reference.hands else marks[slot])
             looks = [_Look(reference.stage.inputs(slot)) for slot in slots]
-            blocks[ours] = worker.run(slots)
+            blocks[ours] = worker.run(slots, cold=True)
             if not all(look.same() for look in looks):
                 raise Fault("rejected_hack", "it changes its inputs while it is timed")
         outputs[ours] = [_read(worker, blocks[ours], slot, form, places[slot]) for slot in checked]
@@ -268,7 +296,7 @@ def _write(reference: Reference, parts: Mapping[int, Inputs]) -> None:
 def _rival(reference: Reference, parts: Mapping[int, Inputs], second: bool) -> Block:
     """The reference's block. As the `second` it has the inputs that the candidate left, who may have changed a few."""
     try:
-        return reference.run(list(parts))
+        return reference.run(list(parts), cold=True)
     except Fault:
         if not second:
             raise
@@ -309,8 +337,30 @@ def _read(
         raise Fault("rejected_hack", f"right while checked, wrong while timed: {fault.reason}") from None
 
 
-def _group(ours: Sequence[Block], theirs: Sequence[Block], calls: int, overhead_s: float) -> Group:
-    """Blocks, pair by pair -> times of a call; Faults as `ticking`, `refuse_lies`.
+def _blame(reference: Reference, candidate: Worker) -> NoReturn:
+    """The GPU was at work while the workers were stopped: whose doing it is shows when the candidate is gone.
+
+    On a busy machine a flush takes longer for everybody: so the two are compared here and now.
+    """
+    assert reference.hands is not None
+    flush = reference.hands.flush
+    with_it = statistics.median(flush().took_s for _ in range(FLUSHES))
+    candidate.end()
+    without = statistics.median(flush().took_s for _ in range(FLUSHES))
+    if cuda_times.is_busy(with_it, without):
+        raise Fault("rejected_hack", "it leaves work on the GPU that goes on while it is stopped")
+    raise Fault("evaluator_error", "the GPU is at work for others; it must be this evaluation's alone while it times")
+
+
+def _group(
+    ours: Sequence[Block],
+    theirs: Sequence[Block],
+    calls: int,
+    overhead_s: float,
+    idle_flush_s: float = 0.0,
+    host_code: bool = True,
+) -> Group:
+    """Blocks, pair by pair -> times of a call; Faults as `ticking`, `refuse_lies`. On a GPU as `cuda_times` says.
 
     What an empty block costs at least is taken off both. A candidate that made its own messages cheaper could gain what
     is left of them, a few percent of a block, which the allowance for `LUCK` covers.
@@ -318,13 +368,23 @@ def _group(ours: Sequence[Block], theirs: Sequence[Block], calls: int, overhead_
     ours, theirs = ticking(ours, theirs)
     # on a busy machine messages take longer than they did at best: as long as the reference's, whose clock is honest
     refuse_lies(theirs, max(overhead_s, statistics.median(block.call_s - block.own_s for block in ours)))
-    waited_s = idle(ours, theirs)
+    if ours[0].span_s is not None:
+        waited_s = cuda_times.aside(ours, theirs, LEVEL) if host_code else 0.0
+        charged = cuda_times.charge(ours, theirs, LEVEL, idle_flush_s)
+        if charged is not None:
+            clock = cuda_times.worst(side.clock for side in charged)
+            in_us = [[1e6 * max(s, CLOCK_STEP_S) / calls for s in side.seconds] for side in charged]
+            return Group(in_us[0], [us + 1e6 * waited_s / calls for us in in_us[1]], calls, clock)
+        clock = cuda_times.WALL
+        ours, theirs = ([replace(b, call_s=cuda_times.until_done(b, idle_flush_s)) for b in s] for s in (ours, theirs))
+    else:
+        clock, waited_s = cuda_times.CPU, idle(ours, theirs)
 
     def microseconds(block: Block) -> float:
         return 1e6 * max(block.call_s - overhead_s, LEAST_SHARE * block.call_s) / calls
 
     times = list(map(microseconds, ours)), [microseconds(b) + 1e6 * waited_s / calls for b in theirs]
-    return Group(*times, calls)
+    return Group(*times, calls, clock)
 
 
 def ticking(ours: Sequence[Block], theirs: Sequence[Block]) -> tuple[list[Block], list[Block]]:

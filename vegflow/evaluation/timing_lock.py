@@ -16,7 +16,7 @@ PIPELINES = "pipelines"
 
 @contextlib.contextmanager
 def timing_lock(device: str) -> Iterator[None]:
-    """Hold the machine's lock on timings on `device`; every vegflow process of this user waits for it."""
+    """Hold the machine's lock on timings on `device` (see `device.lock_name`); every vegflow process of this user waits."""
     path = Path(tempfile.gettempdir()) / f"vegflow-{os.getuid()}-timing-{device}.lock"
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:

@@ -39,6 +39,10 @@ class Verdict:
     evaluate_cpu_s: float = 0.0
     build_cpu_s: float = 0.0
     device: str = ""
+    clock: str | None = None
+    sm_clocks_mhz: list[int] | None = None
+    memory_clocks_mhz: list[int] | None = None
+    throttling: str | None = None
 
     def __post_init__(self) -> None:
         if self.status not in STATUSES:

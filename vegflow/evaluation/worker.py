@@ -16,8 +16,9 @@ from typing import Any
 import torch
 
 from vegflow.evaluation import channel
-from vegflow.evaluation.arena import Arena, Description
+from vegflow.evaluation.arena import Arena, Description, views
 from vegflow.evaluation.comparison import check_form
+from vegflow.evaluation.cuda_times import CPU, claimed
 from vegflow.evaluation.memory import Places, read_output
 from vegflow.evaluation.process import Death, Process
 from vegflow.evaluation.verdict import Fault
@@ -47,6 +48,45 @@ class Block:
     """What the worker says the calls took; evidence, never the measure."""
     outputs: dict[int, Any]
     """Slot -> form of its outputs and where they lie, as the worker says."""
+    span_s: float | None = None
+    """On CUDA, how long the device was at work, as the worker says; what it counts for is for `cuda_times`."""
+    clock: str = CPU
+    """What `span_s` was measured with, as the worker says; `cpu` where there is none."""
+    aside_s: float = 0.0
+    """On CUDA, wall time in which it was awake with the block's inputs, before the calls and after them."""
+    flush_s: float = 0.0
+    """On CUDA, what flushing the device's cache took at most, before the calls and after them, the worker being stopped."""
+    after_s: float = 0.0
+    """The same after the calls, on the judge's wall clock: longer if the device is not done yet."""
+
+
+@dataclass(frozen=True)
+class Hands:
+    """What a process of ours does on the device while a worker is frozen."""
+
+    handle: str
+    """Of the stage's mirror on the device, hexadecimal; empty if there is none."""
+    must: bool
+    """Whether a worker has to map it: one of ours could."""
+    bring: Callable[[list[int]], None]
+    """Put slots' inputs there."""
+    fetch: Callable[[list[int]], None]
+    """Take slots from there."""
+    flush: Callable[[], "Flushed"]
+    """Leave the device's cache empty."""
+
+
+@dataclass(frozen=True)
+class Flushed:
+    """How long a flush took, seconds."""
+
+    wall_s: float
+    """On the judge's wall clock."""
+    took_s: float
+    """On the clock of our process that did it, which a busy machine disturbs less."""
+
+
+NOT_FLUSHED = Flushed(0.0, 0.0)
 
 
 class Worker(Process):
@@ -59,11 +99,31 @@ class Worker(Process):
         self.device = device
         self._slots: dict[int, Forms] = {}
         self._frozen_at: float | None = None
+        self._hands: Hands | None = None
+        self._arena: Arena | None = None
+        self.mirrors = False
+        """On CUDA, whether it maps the device's memory of ours."""
+        self.mirror_problem = ""
+        self.clock_problem = ""
+        """On CUDA, why its clock is not a better one, as it says."""
+        self.host_code = True
+        """Whether the candidate's own code runs in its process, and not on the device only."""
         super().__init__(pid, sock, timeout_s, bury)
 
-    def map(self, arena: Arena) -> None:
-        """Give the worker an arena; its slots hold nothing until they are prepared."""
-        self.ask("map", fds=(arena.fd,), shape=vars(arena.shape))
+    def map(self, arena: Arena, hands: Hands | None = None) -> None:
+        """Give the worker an arena; its slots hold nothing until they are prepared. On CUDA with the `hands` of ours.
+
+        Raises Fault if it does not map the arena's mirror on the device although it must.
+        """
+        self._hands, self._arena = hands, arena
+        if hands is not None and hands.handle:
+            answer = self.ask("map_mirror", shape=vars(arena.shape), handle=hands.handle)
+            self.mirror_problem = str(answer.get("problem"))[:200]
+            self.mirrors = not self.mirror_problem
+            if hands.must and not self.mirrors:
+                raise Fault("rejected_hack", f"it does not take its inputs where they are: {self.mirror_problem}")
+        if not self.mirrors:
+            self.ask("map", fds=(arena.fd,), shape=vars(arena.shape))
 
     def prepare(self, slots: Mapping[int, Forms]) -> None:
         """Tell a stopped worker what these slots will hold, where it has not been told before."""
@@ -80,28 +140,64 @@ class Worker(Process):
         self.ask("settle", calls=calls)
         self.stop()
 
-    def run(self, slots: Sequence[int]) -> Block:
-        """Have a stopped worker call its model on `slots`; it is stopped again, with its outputs in its memory."""
-        if self.device == "cuda":
-            self.resume()
-            self.ask("upload", slots=list(slots))
+    def run(self, slots: Sequence[int], *, cold: bool = False) -> Block:
+        """Have a stopped worker call its model on `slots`; it is stopped again, with its outputs in its memory.
+
+        On CUDA, if it is to be `cold`, the device's cache is left empty once the inputs are there, and the same after the
+        calls shows whether the device is done with them.
+        """
+        if self._hands is not None:
+            return self._run_on_device(list(slots), self._hands, cold)
         start, wall = self._frozen_at if self._frozen_at is not None else self.clock(), time.perf_counter()
         self._send({"kind": "run", "slots": list(slots)})
         self.resume()
         done = self._answer()
         wall = time.perf_counter() - wall
-        if self.device == "cuda":
-            end = self.clock()
-            done["outputs"] = self.ask("write", slots=list(slots)).get("outputs")
         self.stop()
-        if self.device != "cuda":
-            end = self._frozen_at
-        own, outputs = done.get("done"), done.get("outputs")
-        if not isinstance(own, int | float) or not 0 <= own < 1e15:
-            raise Fault("rejected_hack", "the worker's clock does not give a time")
-        if not isinstance(outputs, list) or len(outputs) != len(slots):
-            raise Fault("rejected_hack", "the worker's answers are not those of its loop")
-        return Block(end - start, wall, own / 1e9, dict(zip(slots, outputs, strict=True)))
+        end = self._frozen_at
+        return Block(end - start, wall, _seconds(done.get("done")), _by_slot(slots, done))
+
+    def _run_on_device(self, slots: list[int], hands: Hands, cold: bool) -> Block:
+        """As `run`: inputs go up before the calls, and outputs down after them.
+
+        By our hands, while it is frozen; by the worker itself only where it cannot map the device's memory of ours.
+        """
+        begun = time.perf_counter()
+        self.resume()
+        self.ask("upload", slots=slots)
+        self.stop()
+        aside_s = time.perf_counter() - begun
+        if self.mirrors:
+            aside_s = 0.0  # the inputs were not there yet
+            hands.bring(slots)
+        before = hands.flush() if cold else NOT_FLUSHED
+        start = self.clock()
+        self._send({"kind": "run", "slots": slots})
+        self.resume()
+        done = self._answer()
+        wall_s = self.clock() - start
+        self.stop()
+        after = hands.flush() if cold else NOT_FLUSHED
+        begun = time.perf_counter()
+        self.resume()
+        written = self.ask("write", slots=slots)
+        self.stop()
+        aside_s += time.perf_counter() - begun
+        if self.mirrors:
+            hands.fetch(slots)
+        self.clock_problem = str(written.get("problem"))[:200]
+        own_s, outputs = _seconds(done.get("done")), _by_slot(slots, written)
+        return Block(
+            call_s=wall_s,
+            wall_s=wall_s,
+            own_s=own_s,
+            outputs=outputs,
+            span_s=_seconds(written.get("span")),
+            clock=claimed(written.get("clock")),
+            aside_s=aside_s,
+            flush_s=max(before.took_s, after.took_s),
+            after_s=after.wall_s,
+        )
 
     def read(
         self, block: Block, slot: int, form: Sequence[Description], places: Sequence[Places | None] | None = None
@@ -116,9 +212,13 @@ class Worker(Process):
         wrong = check_form(form, found)
         if wrong:
             raise Fault("wrong_output", wrong)
+        chosen = places or [None] * len(form)
+        if self.mirrors:  # our hands have put them on the stage
+            there = views(self._arena.outputs(slot), 0, form)
+            return [some.take(t.view(-1)) if some else t.clone() for t, some in zip(there, chosen, strict=True)]
         outputs = [
             read_output(self.pid, entry, getattr(torch, wanted["dtype"]), wanted["shape"], where)
-            for entry, wanted, where in zip(found, form, places or [None] * len(form), strict=True)
+            for entry, wanted, where in zip(found, form, chosen, strict=True)
         ]
         self.left_s -= time.monotonic() - start
         if self.left_s < 0:
@@ -177,3 +277,17 @@ class Worker(Process):
             if state not in b"TtZX":
                 return False
         return True
+
+
+def _seconds(claim: Any) -> float:
+    """What a worker's clock says, in nanoseconds -> seconds. Raises Fault if that is no time."""
+    if not isinstance(claim, int | float) or not 0 <= claim < 1e15:
+        raise Fault("rejected_hack", "the worker's clock does not give a time")
+    return claim / 1e9
+
+
+def _by_slot(slots: Sequence[int], answer: dict[str, Any]) -> dict[int, Any]:
+    outputs = answer.get("outputs")
+    if not isinstance(outputs, list) or len(outputs) != len(slots):
+        raise Fault("rejected_hack", "the worker's answers are not those of its loop")
+    return dict(zip(slots, outputs, strict=True))

@@ -6,6 +6,7 @@ Knows processes only: it runs no program, sees no inputs and holds no secrets; j
 
 import contextlib
 import gc
+import importlib
 import os
 import signal
 import socket
@@ -27,6 +28,7 @@ def main(control: int, device: str, own_root: str) -> None:
     sys.path[:] = [path for path in sys.path if path != own_root]
     sock = socket.socket(fileno=control)
     ruleset: int | None = None
+    readable: list[str] = []
     try:
         readable = isolation.library_paths() if device == "functions" else isolation.readable_paths()
         ruleset = isolation.landlock_ruleset(device, readable)
@@ -51,7 +53,8 @@ def main(control: int, device: str, own_root: str) -> None:
             pid = os.fork()
             if not pid:
                 sock.close()
-                _become_worker(zygote, fds[0], null, limits, ruleset, device, request["confined"])
+                more = [*readable, request["readable"]] if request["readable"] else None
+                _become_worker(zygote, fds[0], null, limits, ruleset, device, request["confined"], more)
             os.close(fds[0])
             children.add(pid)
             channel.send(sock, {"pid": pid})
@@ -84,6 +87,10 @@ def _load(device: str) -> None:
     import vegflow.evaluation.child
     import vegflow.evaluation.native  # noqa: F401
 
+    if device == "cuda":  # its libraries only: nothing of the device may be touched before a fork
+        for library in ("cupti.cupti", "triton"):
+            with contextlib.suppress(ImportError):
+                importlib.import_module(library)
     torch.set_num_threads(1)
     with torch.no_grad():
         x = torch.rand(8, 8)
@@ -93,10 +100,22 @@ def _load(device: str) -> None:
 
 
 def _become_worker(
-    zygote: int, fd: int, null: int, limits: isolation.Limits, ruleset: int | None, device: str, confined: bool
+    zygote: int,
+    fd: int,
+    null: int,
+    limits: isolation.Limits,
+    ruleset: int | None,
+    device: str,
+    confined: bool,
+    readable: list[str] | None,
 ) -> None:
-    """The forked child: confined before it reads its first message. Never returns."""
+    """The forked child: confined before it reads its first message; `readable` if it is not what all may read.
+
+    Never returns.
+    """
     try:
+        if ruleset is not None and readable is not None:
+            ruleset = isolation.landlock_ruleset(device, readable)
         if device == "functions":
             from vegflow.evaluation.function_child import serve
         else:

@@ -12,11 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from vegflow.candidates.extract import FENCE
+from vegflow.evaluation.verdict import Verdict
 from vegflow.standalone.evaluate import Judged, Outcome
 from vegflow.statistics.headroom import NOISE
 from vegflow.tasks.revisions import known_revision, problem_hash
 
 COLOURS = {"green": "32", "red": "31", "yellow": "33", "dim": "2", "bold": "1"}
+CLOCKS = {
+    "cupti": "CUPTI, spans of work on the GPU",
+    "events": "CUDA events, since CUPTI does not start here: launches count",
+    "wall": "wall time, since the spans on the GPU say less than the judge's clock",
+}
 UNTRIED = ("parse_error", "compile_error", "evaluator_error")
 LABEL = 15
 WIDTH = 120
@@ -79,6 +85,8 @@ def _rows(outcome: Outcome, judged: Judged, store: Path | None, style: Style) ->
     if verdict.reference_fallback:
         yield "label", style("reference_fallback", "yellow") + ": leaves the work to the task's own Model, by its text"
     yield "device", verdict.device
+    if verdict.clock not in (None, "cpu"):
+        yield "clock", _clock(verdict, style)
     if judged.stored:
         yield "isolation", "nothing ran"
         yield "cost", f"none: the verdict is from {store}"
@@ -87,6 +95,17 @@ def _rows(outcome: Outcome, judged: Judged, store: Path | None, style: Style) ->
         yield "isolation", style(outcome.isolation, "yellow") if "(lacking" in outcome.isolation else outcome.isolation
     build = f", build {verdict.build_cpu_s:.2f} s" if verdict.build_cpu_s else ""
     yield "cost", f"{verdict.evaluate_wall_s:.2f} s, of which the candidate's CPU {verdict.evaluate_cpu_s:.2f} s{build}"
+
+
+def _clock(verdict: Verdict, style: Style) -> str:
+    text = CLOCKS[verdict.clock or ""]
+    for name, clocks in (("SM", verdict.sm_clocks_mhz), ("memory", verdict.memory_clocks_mhz)):
+        if clocks:
+            text += f"; {name} at {min(clocks)}" + (f" to {max(clocks)}" if min(clocks) < max(clocks) else "") + " MHz"
+    text += "" if verdict.sm_clocks_mhz else "; the GPU's clocks are not known"
+    worse = verdict.clock != "cupti" or verdict.throttling
+    text += f"; throttled: {verdict.throttling}" if verdict.throttling else ""
+    return style(text, "yellow") if worse else text
 
 
 def _speed(judged: Judged, delta: float, style: Style) -> Iterator[tuple[str, str]]:
