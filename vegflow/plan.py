@@ -346,6 +346,19 @@ class Study:
         return self.model.vllm or VllmConfig()
 
     @property
+    def update_command(self) -> str:
+        """What starts a script of an update: Python, or as many processes of it as the model's file asks for."""
+        if (processes := self.model.learning.processes) == 1:
+            return "python -m vegflow.warm"
+        return f"python -m torch.distributed.run --standalone --nproc-per-node {processes} -m -- vegflow.warm"
+
+    @property
+    def update_memory_mb(self) -> int:
+        """Memory of an update, MB: twice what sampling takes, for each process that holds the whole model."""
+        whole = 1 if self.model.learning.shard else self.model.learning.processes
+        return 2 * self.memory_mb * whole
+
+    @property
     def model_files(self) -> list[str]:
         """Files of the base model that jobs depend on; none for one on the hub, pinned by its revision."""
         if self.model.path:

@@ -8,6 +8,7 @@ import yaml
 from tests.config.test_study import GOOD, changed
 from vegflow.config.model import load_model_config
 from vegflow.errors import ConfigError
+from vegflow.options import JobOptions
 from vegflow.plan import Study
 
 
@@ -22,6 +23,10 @@ from vegflow.plan import Study
         ("build: {corpus: level1, tasks: [L1/900]}", "build.tasks: there is no built-in task 'L1/900'"),
         ("path: x\nlora_targets: [q_proj, lm_head]", "lora_targets: an adapter on lm_head is left out by engines"),
         ("build: {corpus: level1, layers: 0}", "build.layers: input should be greater than or equal to 1"),
+        ("path: x\nlearning: {shard: true}", "learning: shard needs more processes than one"),
+        ("path: x\ndevice_map: auto\nlearning: {processes: 2}", "processes and device_map do not go together"),
+        ("path: x\nattention: flex", "'flex' needs a GPU"),
+        ("path: x\ngpus: 1\nattention: branches", "'branches' is for a CPU"),
     ],
 )
 def test_a_model_that_cannot_be_used_is_one_sentence(root, tmp_path, text, message):
@@ -40,6 +45,33 @@ def test_a_local_folder_is_the_model_and_needs_no_build(root, tmp_path):
     study = Study(changed(("model",), str(file)), root)
     assert study.model_location == str(tmp_path)
     assert study.model_files == [str(tmp_path / "config.json")]
+
+
+@pytest.mark.parametrize(
+    ("learning", "start", "memory"),
+    [
+        ("{}", "python -m vegflow.warm", 20000),
+        ("{processes: 4}", "python -m torch.distributed.run --standalone --nproc-per-node 4 -m -- vegflow.warm", 80000),
+        (
+            "{processes: 4, shard: true}",
+            "python -m torch.distributed.run --standalone --nproc-per-node 4 -m -- vegflow.warm",
+            20000,
+        ),
+    ],
+)
+def test_the_model_s_file_says_how_many_processes_learn(root, tmp_path, learning, start, memory):
+    """What samples is not touched by it; what learns is told, and made again, because sums in another order are other bytes."""
+    file = tmp_path / "mine.yaml"
+    told = []
+    for text in ("{}", learning):
+        file.write_text(f"hub: a/b\nrevision: c0ffee\nmemory_gb: 10\nlearning: {text}")
+        study = Study(changed(("model",), str(file)), root)
+        options = JobOptions(study)
+        policy, cell = next(iter(study.policies)), next(iter(study.cells))
+        told.append((options.sample(cell), options.update(policy)))
+    assert (study.update_command, study.update_memory_mb) == (start, memory)
+    assert told[0][0] == told[1][0]
+    assert (told[0][1] == told[1][1]) == (learning == "{}")
 
 
 def test_a_model_on_the_hub_is_pinned_and_has_no_files(root, tmp_path):

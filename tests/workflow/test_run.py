@@ -2,6 +2,7 @@
 
 import base64
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from vegflow.artifacts.evaluations import EVALUATIONS
 from vegflow.artifacts.frames import read_frame
@@ -225,3 +228,23 @@ def test_two_runs_of_one_seed_draw_the_same_rollouts(runner, tmp_path, root):
     assert process.wait(120) == 0
     one, two = (read_frame([run.folder / first], ROLLOUTS) for run in (runner, again))
     assert one.equals(two)
+
+
+def test_two_processes_that_share_the_model_learn_what_one_learns(runner, tmp_path, root):
+    """The model's file alone changes, and the update alone runs again."""
+    again = Runner(tmp_path, root)
+    for folder in ("results", ".snakemake"):
+        shutil.copytree(runner.folder / folder, tmp_path / folder)
+    model = (root / "tests/workflow/pico.yaml").read_text() + "learning: {processes: 2, shard: true}\n"
+    (tmp_path / "pico.yaml").write_text(model)
+    study = (root / "tests/workflow/pico_study.yaml").read_text()
+    (tmp_path / "study.yaml").write_text(study.replace("PICO", str(tmp_path / "pico.yaml")))
+    adapter = "results/pico/policies/rlvr/seed42/step001/adapter_model.safetensors"
+    process = again.start("--verbose", adapter)
+    assert process.wait(120) == 0, (tmp_path / "snakemake.log").read_text()[-4000:]
+    said = (tmp_path / "snakemake.log").read_text()
+    assert "torch.distributed.run --standalone --nproc-per-node 2" in said
+    assert [line for line in said.splitlines() if line.startswith("rule ")] == ["rule update:"]
+    one, two = (load_file(folder / adapter) for folder in (runner.folder, tmp_path))
+    flat = [torch.cat([values[name].flatten() for name in sorted(one)]).double() for values in (one, two)]
+    assert (flat[0] - flat[1]).norm() <= 1e-6 * flat[0].norm()

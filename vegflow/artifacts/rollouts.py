@@ -35,3 +35,11 @@ ROLLOUTS = pa.schema(
         column("completion", pa.string(), "text of the completion"),
     ]
 )
+
+FURTHER = pa.schema(
+    [
+        column("entropy", pa.float64(), "mean over tokens of the next-token distribution's entropy, nats"),
+        column("self_certainty", pa.float64(), "mean over tokens of KL(uniform || next-token distribution), nats"),
+    ]
+)
+"""Columns that rollouts from elsewhere may have beside those of `ROLLOUTS`; the sampler here keeps no whole distributions."""

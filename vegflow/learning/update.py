@@ -28,7 +28,8 @@ from vegflow.learning.mismatch import Mismatch, columns, mismatches
 from vegflow.learning.parallel import ALONE, Team
 from vegflow.learning.rewards import reward_of
 from vegflow.learning.teacher import Lectures, lectures
-from vegflow.models.packing import Pass, passes, score, token_scores
+from vegflow.models.packing import Pass, passes, score
+from vegflow.models.token_scores import token_scores
 from vegflow.threads import one_thread
 
 Row = Mapping[str, Any]
@@ -226,8 +227,8 @@ def _backward(learner: Learner, batch: Batch, teachers: Sequence[Sequence[int] |
     for group in team.share(batch.groups()):
         lecture = lectures(batch.rows, teachers, group) if distils else None
         silent = not (distils or config.entropy_bonus or config.kl_weight or batch.advantages_N[group].any())
-        with torch.no_grad() if silent else nullcontext():
-            _backward_group(learner, batch, group, weights_N, lecture, sums)
+        with torch.no_grad() if team.agree(silent) else nullcontext():
+            _backward_group(learner, batch, group, weights_N, lecture, sums, team)
     return sums
 
 
@@ -238,11 +239,13 @@ def _backward_group(
     weights_N: NDArray[np.float64],
     lecture: Lectures | None,
     sums: Sums,
+    team: Team,
 ) -> None:
-    """Add the gradient of the rollouts of one prompt, and what is measured on the way."""
+    """Add the gradient of the rollouts of one prompt, and what is measured on the way; an empty group has idle passes."""
     config, temperature = learner.config, _temperature(batch, learner.config)
-    prompt, completions = batch.rows[group[0]]["prompt_ids"], [batch.rows[i]["token_ids"] for i in group]
-    options = {"token_budget": config.token_budget}
+    prompt = batch.rows[group[0]]["prompt_ids"] if group else []
+    completions = [batch.rows[i]["token_ids"] for i in group]
+    options = {"token_budget": config.token_budget, "pace": team.pace}
     with torch.no_grad(), learner.as_start() as differs:
         start = (
             score(learner.policy, prompt, completions, temperature=temperature, **options).logprobs if differs else None
@@ -255,12 +258,14 @@ def _backward_group(
         old_R = _recorded([batch.rows[i] for i in numbers], logp_R)
         tokens = Tokens(logp_R, old_R, _repeated(batch.advantages_N[numbers], part, logp_R))
         if lecture is not None:
-            tokens = _taught(learner, tokens, part, lecture, temperature)
+            tokens = _taught(learner, tokens, part, lecture, temperature, options)
         if start is not None:
-            tokens = replace(tokens, start_R=torch.cat([start[i] for i in part.members]))
+            tokens = replace(tokens, start_R=torch.cat([logp_R[:0].detach(), *(start[i] for i in part.members)]))
         loss = (_repeated(weights_N[numbers], part, logp_R) * token_losses(tokens, config)).sum()
         if config.entropy_bonus:
             loss = loss - config.entropy_bonus * entropy_R.sum() / all_tokens
+        if team.sharded and torch.is_grad_enabled():
+            loss = loss + 0.0 * logp_U.sum()  # a backward pass like the others', whatever this process has to learn
         if loss.requires_grad:
             loss.backward()
         _measure(sums, tokens, entropy_R.detach(), part, numbers, config)
@@ -282,10 +287,12 @@ def _recorded(rows: Sequence[Row], logp_R: Tensor) -> Tensor:
 
 def _repeated(values_M: NDArray[np.float64], part: Pass, like: Tensor) -> Tensor:
     """Each member's value for each of its tokens (R)."""
-    return torch.tensor(np.repeat(values_M, part.lengths)).to(like)
+    return torch.tensor(np.repeat(values_M, np.array(part.lengths, dtype=int))).to(like)
 
 
-def _taught(learner: Learner, tokens: Tokens, part: Pass, lecture: Lectures, temperature: float) -> Tokens:
+def _taught(
+    learner: Learner, tokens: Tokens, part: Pass, lecture: Lectures, temperature: float, options: dict[str, Any]
+) -> Tokens:
     """The tokens with what the teacher says of them; of a rollout without a teacher, that it agrees."""
     config = learner.config
     whole = config.parts.loss == "sdpo_divergence"
@@ -296,12 +303,12 @@ def _taught(learner: Learner, tokens: Tokens, part: Pass, lecture: Lectures, tem
     teacher_R = tokens.old_R.clone()
     divergence_R = torch.zeros_like(tokens.logp_R)
     branches = [i for i in part.members if lecture.branches[i] is not None]
-    if not branches:
-        return replace(tokens, teacher_R=teacher_R, divergence_R=divergence_R)
     with torch.no_grad(), learner.as_teacher():
         read = [lecture.read[i] for i in branches]
         texts = [lecture.branches[i] for i in branches]
-        for said in passes(learner.policy, lecture.common, texts, read=read, token_budget=config.token_budget):
+        for said in passes(learner.policy, lecture.common, texts, read=read, **options):
+            if not said.members:
+                continue
             place_Q = torch.cat([slices[branches[i]] for i in said.members]).to(said.place_R.device)
             if index_UK is None:
                 logp_U, _ = token_scores(said.logits_UV, said.targets_U, temperature)
