@@ -90,8 +90,7 @@ def vllm(job: dict[str, Any], dtype: str = "float32") -> Any:
     """The same through vLLM on the CPU, in the best of the settings that were tried.
 
     Blocks of 32 tokens: of a prompt that completions share, all but the last block is read once, and its own 128 leave much
-    more to read again. Eager, since it starts in seconds and compiled it was no faster; threads are not bound to cores, which
-    is for one process on a machine of its own.
+    more to read again. Compiled was not tried, nor threads bound to cores, which is for one process on a machine of its own.
     """
     os.environ |= {"VLLM_CPU_KVCACHE_SPACE": "1", "OMP_NUM_THREADS": str(job["threads"]), "HF_HUB_OFFLINE": "1"}
     os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
