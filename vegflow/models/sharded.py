@@ -38,7 +38,9 @@ def load_sharded(options: Mapping[str, Any], device: str = "cpu") -> nn.Module:
 
     _give_back_memory()
     folder = _folder(options)
-    check_memory(options.get("name", folder.name), expected_gb(folder, options["dtype"]), device)  # all are on one machine
+    check_memory(
+        options.get("name", folder.name), expected_gb(folder, options["dtype"]), device
+    )  # all are on one machine
     try:
         config = AutoConfig.from_pretrained(folder)
         with init_empty_weights(include_buffers=False):
