@@ -15,6 +15,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ ROLLOUTS = int(os.environ.get("VEGFLOW_ROLLOUTS", "10000000"))
 TASKS = int(os.environ.get("VEGFLOW_TASKS", "20000"))
 CORES = int(os.environ.get("VEGFLOW_CORES", "2"))
 SHARD = 500_000
+LAYOUT = os.environ.get("VEGFLOW_LAYOUT", "tasks")
+"""What a shard holds: all samples of some `tasks`, or some `samples` of every task, as sample sets here are sharded."""
 PROGRAMS = 12
 """Distinct programs a task."""
 
@@ -35,7 +38,7 @@ def run() -> dict[str, Any]:
     folder = Path(tempfile.mkdtemp(prefix="vegflow-analysis-"))
     try:
         started = time.monotonic()
-        make(folder, ROLLOUTS, TASKS)
+        make(folder, ROLLOUTS, TASKS, LAYOUT)
         made = time.monotonic() - started
         size = sum(path.stat().st_size for path in folder.rglob("*.parquet"))
         started = time.monotonic()
@@ -53,12 +56,15 @@ def run() -> dict[str, Any]:
         }
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    print(f"{ROLLOUTS:,} rollouts of {TASKS:,} tasks, {size / 2**30:.2f} GB of Parquet (made in {made:.0f} s)")
+    print(
+        f"{ROLLOUTS:,} rollouts of {TASKS:,} tasks in shards of {LAYOUT}, {size / 2**30:.2f} GB of Parquet (made in {made:.0f} s)"
+    )
     print(
         f"analysis on {CORES} cores: {seconds:.1f} s, {cpu:.1f} CPU-seconds, {ROLLOUTS / seconds:,.0f} rollouts/s, peak {peak / 2**30:.2f} GB"
     )
     print("rows: " + ", ".join(f"{name} {rows:,}" for name, rows in sorted(tables.items()) if rows))
     figures = {
+        "layout": LAYOUT,
         "rollouts": ROLLOUTS,
         "tasks": TASKS,
         "seconds": round(seconds, 1),
@@ -69,25 +75,24 @@ def run() -> dict[str, Any]:
     return {"figures": figures}
 
 
-def make(folder: Path, rollouts: int, tasks: int, seed: int = 0) -> None:
-    """Write `rollouts` and `evaluations` in shards of whole tasks."""
+def make(folder: Path, rollouts: int, tasks: int, layout: str = "tasks", seed: int = 0) -> None:
+    """Write `rollouts` and `evaluations` in shards of some tasks, or of some samples of every task."""
     rng = np.random.default_rng(seed)
     each = rollouts // tasks
-    per_shard = max(1, SHARD // each)
     for name in ("rollouts", "evaluations"):
         (folder / name).mkdir(parents=True)
-    for number, first in enumerate(range(0, tasks, per_shard)):
-        own = np.arange(first, min(first + per_shard, tasks))
-        logits = -np.sort(-rng.normal(0, 1.5, (len(own), PROGRAMS)), axis=1)
-        p = np.exp(logits - logits.max(axis=1, keepdims=True))
-        p /= p.sum(axis=1, keepdims=True)
-        speed = np.exp(rng.normal(-0.05, 0.25, (len(own), PROGRAMS)))
-        good = rng.random((len(own), PROGRAMS)) < 0.8
-        row = np.repeat(np.arange(len(own)), each)
-        chosen = (rng.random(len(row))[:, None] > np.cumsum(p, axis=1)[row]).sum(axis=1).clip(0, PROGRAMS - 1)
-        logprob = np.log(p)[row, chosen]
+    logits = -np.sort(-rng.normal(0, 1.5, (tasks, PROGRAMS)), axis=1)
+    p = np.exp(logits - logits.max(axis=1, keepdims=True))
+    p /= p.sum(axis=1, keepdims=True)
+    speed = np.exp(rng.normal(-0.05, 0.25, (tasks, PROGRAMS)))
+    good = rng.random((tasks, PROGRAMS)) < 0.8
+    bounds, log_p = np.cumsum(p, axis=1), np.log(p)
+    for number, (own, index) in enumerate(_shards(tasks, each, layout)):
+        row, index = np.repeat(own, len(index)), np.tile(index, len(own)).astype(np.int32)
+        chosen = (rng.random(len(row))[:, None] > bounds[row]).sum(axis=1).clip(0, PROGRAMS - 1)
+        logprob = log_p[row, chosen]
         correct, speedup = good[row, chosen], np.where(good, speed, 0.0)[row, chosen]
-        frame = pl.DataFrame({"t": own[row], "i": np.tile(np.arange(each), len(own)).astype(np.int32), "c": chosen})
+        frame = pl.DataFrame({"t": row, "i": index, "c": chosen})
         task, program = pl.format("L1/{}", "t"), pl.format("{}:{}", "t", "c")
         rid = pl.format("samples/seed0:L1/{}:{}", "t", "i")
         frame.select(
@@ -106,6 +111,15 @@ def make(folder: Path, rollouts: int, tasks: int, seed: int = 0) -> None:
         verdict.sample(fraction=1, shuffle=True, seed=number).write_parquet(
             folder / "evaluations" / f"shard{number:03d}.parquet"
         )
+
+
+def _shards(tasks: int, each: int, layout: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(tasks, numbers of samples) of each shard."""
+    whole = layout == "tasks"
+    step = max(1, SHARD // (each if whole else tasks))
+    for first in range(0, tasks if whole else each, step):
+        part = np.arange(first, min(first + step, tasks if whole else each))
+        yield (part, np.arange(each)) if whole else (np.arange(tasks), part)
 
 
 def watch(process: subprocess.Popen) -> int:

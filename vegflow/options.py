@@ -57,8 +57,15 @@ class JobOptions:
         return _json(
             evaluation=self.config.evaluation.model_dump(),
             scaffold=self.config.sampling.scaffold,
-            tasks=self._tasks(self.study.cells[cell].tasks),
+            tasks=self._tasks(self.study.cell(cell).tasks),
         )
+
+    def demonstrate(self, cell: str) -> str:
+        """Parameters of drawing demonstrations, as canonical JSON: of the model, what its tokenizer depends on."""
+        told = ("location", "name", "revision")
+        model = {key: value for key, value in self._model().items() if key in told}
+        demonstrated = self.study.demonstrations[cell]
+        return _json(cell=asdict(demonstrated), model=model, tasks=self._tasks(demonstrated.tasks))
 
     def update(self, policy: str) -> str:
         """Parameters of an update job, as canonical JSON."""

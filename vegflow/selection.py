@@ -24,24 +24,27 @@ from vegflow.artifacts.rollouts import ROLLOUTS
 from vegflow.artifacts.selections import SELECTIONS
 from vegflow.config.selection import SelectionConfig
 from vegflow.errors import ArtifactError, ConfigError
-from vegflow.statistics.best_of import expected_bests
+from vegflow.statistics.best_of import expected_bests, kept_while_small
 
 NLL_CHOICES: dict[str, tuple[pl.Expr, tuple[str, ...]]] = {
     "sum": (-pl.col("logprob"), ("logprob",)),
     "mean": (-pl.col("logprob") / pl.col("n_tokens"), ("logprob",)),
     "tempered": (-pl.col("logprob_tempered"), ("logprob_tempered",)),
     "tempered-mean": (-pl.col("logprob_tempered") / pl.col("n_tokens"), ("logprob_tempered",)),
+    "entropy": (pl.col("entropy"), ("entropy",)),
+    "self-certainty": (-pl.col("self_certainty"), ("self_certainty",)),
 }
 """Name -> (surprisal of a rollout in nats, columns it needs). Sum or mean over tokens, at temperature 1 or at the
-sampling temperature. The paper does not say which it takes; `sum` is the default."""
+sampling temperature; the paper does not say which it takes, `sum` is the default. The last two are of the whole next-token
+distribution, expected surprisal and minus self-certainty (Kang et al. 2025, arXiv 2502.18581), where rollouts have them."""
 MIDDLE = 0.625
 """Quantile of the surprisal that `middle-surprisal` looks for: the middle of the paper's best quartile (Table 11, Q2)."""
 UNRECORDED = {
-    "self-certainty": "it needs the whole next-token distribution, and rollouts store the drawn token's probability",
-    "entropy": "it needs the whole next-token distribution; surprisal-guided@mean is its one-sample estimate",
+    "self-certainty": "it is an NLL choice: confidence-guided@self-certainty",
+    "entropy": "it is an NLL choice: confidence-guided@entropy; surprisal-guided@mean is its one-sample estimate",
     "majority-output": "a candidate's outputs are checked and not stored",
 }
-"""Rules of the field that stored rollouts cannot serve, and why."""
+"""Rules of the field by the name it gives them, and where they are or why they are not."""
 
 
 ROLLOUTS_READ = (
@@ -495,7 +498,7 @@ def _counts(codes: np.ndarray) -> np.ndarray:
     return counts[group]
 
 
-@functools.cache
+@kept_while_small
 def van_der_corput(n: int) -> np.ndarray:
     """Position [n] of each rank when ranks are visited as 0, n - 1, the middle, the quarters, and so on."""
     seen: dict[int, None] = dict.fromkeys([0, n - 1])

@@ -32,7 +32,7 @@ def pages(arena, past):
         worker.prepare({1: (LARGE, LARGE), 2: (SMALL, SMALL), 3: (THIN, THIN)})
         for slots in past:
             worker.run(slots)
-        worker.settle()
+        worker.settle(2)
         blocks = [worker.run([1, 1]) for _ in range(5)]
         places = [[output[0]["at"] % heap.HUGE_PAGE // heap.PAGE for output in b.outputs.values()] for b in blocks]
         return [statistics.median(column) for column in zip(*places, strict=True)]

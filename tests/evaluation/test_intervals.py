@@ -106,8 +106,13 @@ def group_of(monkeypatch):
             return Block(speedup * ours, speedup * ours, speedup * ours, {}), Block(theirs, theirs, theirs, {})
 
         monkeypatch.setattr(timing, "_pair", pair)
-        reference = SimpleNamespace(warm_up=lambda worker: None, worker=None, overhead_s=0.0)
-        return timing.measure(reference, None, 1, protocol, delta, "cpu", lambda *_: None)
+        reference = SimpleNamespace(
+            warm_up=lambda worker, calls: None,
+            worker=None,
+            overhead_s=0.0,
+            stage=SimpleNamespace(shape=SimpleNamespace(slots=2)),
+        )
+        return timing.measure(reference, None, 1, 1e-3, protocol, delta, "cpu", lambda *_: None)
 
     monkeypatch.setattr(timing, "own_core", lambda workers: contextlib.nullcontext())
     monkeypatch.setattr(timing, "timing_lock", lambda device: contextlib.nullcontext())

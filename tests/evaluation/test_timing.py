@@ -116,7 +116,7 @@ def test_what_is_not_fast_with_these_workers_ends_at_once():
 
 def test_what_may_still_be_fast_gets_more_groups():
     """A group that is noisy, and one that is fast unless it was lucky, decide nothing."""
-    wide = combine([steady(1.03, noise=0.02)])
+    wide = combine([steady(1.03, noise=0.03)])
     assert wide.high_here > 1 + DELTA + FAST.resolution
     assert not enough(wide, FAST, DELTA)
     assert enough(combine([steady(1.03)]), FAST, DELTA)

@@ -9,6 +9,7 @@ from vegflow.artifacts.io import read_rows, read_table
 from vegflow.artifacts.policies import NLL
 from vegflow.artifacts.rollouts import ROLLOUTS
 from vegflow.report.measured import measured_views
+from vegflow.report.text import FEW_MARK, FEW_NOTE
 
 ROW = {
     "id": "a",
@@ -19,6 +20,7 @@ ROW = {
     "ours": 0.5,
     "low": 0.25,
     "high": 0.75,
+    "n_tasks": 5,
     "difference": -0.4,
     "inside": False,
     "kind": "level",
@@ -41,6 +43,8 @@ def test_effects_come_first_and_what_the_study_does_not_speak_to_is_left_out():
     _, place, verdict, paper, measured = view.rows[1]
     assert (place, verdict, paper) == ("Table 1", "not comparable", "90.0\u00a0%")
     assert measured.startswith("50.0\u00a0% [")
+    assert measured.endswith("]" + FEW_MARK)  # five tasks
+    assert FEW_NOTE in view.note
 
 
 def test_no_measured_study_is_no_table():

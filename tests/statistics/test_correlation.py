@@ -64,7 +64,8 @@ def test_within_influence_is_what_leaving_a_task_out_changes():
     rng = np.random.default_rng(3)
     x = rng.normal(size=600)
     y = 0.5 * x + rng.normal(size=600)
-    psi, tasks = within_influence(x, y, names)
+    psi, tasks, weights = within_influence(x, y, names)
+    assert weights.shape == psi.shape
     whole = within_spearman(x, y, names).rho
     left = [39 * (whole - within_spearman(x[names != t], y[names != t], names[names != t]).rho) for t in tasks]
     assert psi == pytest.approx(np.array(left), abs=0.05)

@@ -24,7 +24,7 @@ from vegflow.artifacts.verification import POOL, RUNS
 from vegflow.tasks.functions import load_functions
 
 STAGES = (
-    "build_model", "sample", "evaluate", "update", "train_orm", "rescore", "verify_pool", "verify_run", "select", "analyse", "frontier",
+    "build_model", "demonstrate", "sample", "evaluate", "update", "train_orm", "rescore", "verify_pool", "verify_run", "select", "analyse", "frontier",
     "draw", "render",
 )  # fmt: skip
 
@@ -123,9 +123,24 @@ def test_every_stage_leaves_its_artifacts(runner):
     assert evaluations.filter("correct").height > 10
     assert evaluations.filter(pl.col("status") == "evaluator_error").height == 0
     updates = runner.frame("policies", UPDATES)
-    assert updates.select("trajectory", "step").rows() == [("rlvr", 1), ("ttt", 1)]
+    assert updates.select("trajectory", "step").rows() == [("rlvr", 1), ("ttt", 1), ("warm", 1)]
     report = (runner.folder / "results/pico/report.html").read_text()
     assert report.startswith("<!DOCTYPE html>") or report.lstrip().lower().startswith("<!doctype html>")
+
+
+def test_the_first_trajectory_learns_from_programs_that_nobody_drew(runner):
+    folder = runner.folder / "results/pico/demonstrations/warm/seed42/step000"
+    shown = read_frame([folder / "programs.parquet"], ROLLOUTS)
+    verdicts = read_frame([folder / "verdicts.parquet"], EVALUATIONS)
+    assert shown.select("policy_id", "task_id").unique().sort("task_id").rows() == [
+        ("corpus/level1", "L1/19"),
+        ("corpus/level1", "L1/21"),
+    ]
+    assert verdicts["correct"].to_list() == [True] * 12
+    (record,) = runner.frame("policies", UPDATES).filter(trajectory="warm").to_dicts()
+    assert (record["stepped"], record["n_rollouts"], record["temperature"]) == (True, 12, 1.0)
+    first = runner.frame("rollouts", ROLLOUTS).filter(source="rlvr", step=0)
+    assert set(first["policy_id"]) == {"warm/seed42/step001"}
 
 
 def test_candidates_of_both_domains_are_verified(runner):

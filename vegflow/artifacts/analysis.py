@@ -128,19 +128,22 @@ PAIRED = pa.schema(
             nullable=True,
         ),
         column("cohens_h", REAL, "Cohen's h of the two fast_1 shares; null for speedup", nullable=True),
+        *_interval("Cohen's h (delta method over tasks)", "h_"),
     ]
 )
 
 QUARTILES = pa.schema(
     [
         *_where(),
-        column("ranking", TEXT, "global (as the paper's Table 11) or within task"),
-        column("quartile", STEP, "1 is the highest surprisal"),
+        column("ranking", TEXT, "global (as the paper's Table 11), within task, or halves (of the global ranking)"),
+        column("quartile", STEP, "1 is the highest surprisal; of halves, 0 is the higher minus the lower one"),
         column("n", COUNT, "correct samples"),
         column("fast_1", REAL, "share of them faster than the reference"),
+        *_interval("fast_1, given the quartile's bounds"),
         column("mean_speedup", REAL, "mean speedup"),
         *_interval("the mean speedup, given the quartile's bounds", "speedup_"),
         column("mean_tokens", REAL, "mean length, tokens"),
+        *_interval("the mean length, given the quartile's bounds", "tokens_"),
         column("nll_mean", REAL, "mean surprisal, nats"),
         column("largest_task_share", REAL, "share of the quartile's most frequent task"),
     ]
@@ -255,6 +258,7 @@ SELF_CHECK = pa.schema(
         column("search_fast_1", REAL, "per-sample fast_1 rate of the sample set"),
         column("step0_fast_1", REAL, "per-sample fast_1 rate of step 0"),
         column("difference", REAL, "step 0 - sample set"),
+        *_interval("the difference on these tasks, over rollouts"),
         column(
             "p_value", REAL, "two-sided, equal rates within each task; null if no task's rate varies", nullable=True
         ),
@@ -272,6 +276,7 @@ PROBE = pa.schema(
         column("subset", TEXT, "all, or bottom quartile: the quarter with the lowest log-probability at step 0"),
         column("n", COUNT, "fixed samples"),
         column("nll_mean", REAL, "their mean surprisal, nats"),
+        *_interval("the mean surprisal", "nll_"),
         column("rho", REAL, "Spearman of (NLL, speedup); null where one side does not vary", nullable=True),
         *_interval("rho"),
         column("p_value", REAL, "of rho, as if samples were independent", nullable=True),
@@ -470,7 +475,10 @@ CLAIMS = pa.schema(
         column("unit", TEXT, "unit of both values"),
         column("paper", REAL, "the paper's value", nullable=True),
         column("ours", REAL, "ours", nullable=True),
-        *_interval("ours"),
+        *_interval("ours; both are the value itself for what is counted and not estimated"),
+        column(
+            "n_tasks", COUNT, "tasks the interval is over; 0 if it is over runs, rollouts or timings, or there is none"
+        ),
         column("difference", REAL, "ours minus the paper's", nullable=True),
         column("inside", TRUTH, "the paper's value lies inside our interval; null without an interval", nullable=True),
         column("kind", TEXT, "effect: a sign or difference, judged; level: depends on model, tasks and hardware"),

@@ -10,6 +10,7 @@ FIGURES = (
     "figure6_probe",
     "figure7_regimes",
     "figure8_pipeline",
+    "figure8_costs",
     "figure9_sharpening",
     "figure10_budget",
     "figure11_updates",

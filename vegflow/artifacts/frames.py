@@ -75,3 +75,11 @@ def task_blocks(rollouts: pl.LazyFrame, most: int) -> Iterator[list[str]]:
         rows += count
     if block:
         yield block
+
+
+def tasks_of(path: str | Path) -> frozenset[str] | None:
+    """Tasks that a file has rows of; None if it does not say."""
+    if "task_id" not in _schema(path).names:
+        return None
+    named = pl.scan_parquet(path, hive_partitioning=False).select(pl.col("task_id").unique())
+    return frozenset(named.collect(engine="streaming")["task_id"])

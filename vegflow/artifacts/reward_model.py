@@ -109,7 +109,7 @@ REWARD_MODELS = pa.schema(
             "P(a passing completion of a task scores above a failing one), ties half, mean over tasks; 0.5 is chance",
             nullable=True,
         ),
-        column("auroc_low", pa.float64(), "lower end of its interval over tasks (Student's t, 95 %)", nullable=True),
+        column("auroc_low", pa.float64(), "lower end of its interval over tasks (as of a share, 95 %)", nullable=True),
         column("auroc_high", pa.float64(), "upper end of its interval", nullable=True),
         column(
             "pairwise_accuracy",

@@ -16,7 +16,11 @@ ROLLOUTS = pa.schema(
         column("prompt_sha256", pa.string(), "digest of the prompt's token ids"),
         column("prompt_ids", pa.list_(pa.int32()), "token ids of the prompt"),
         column("token_ids", pa.list_(pa.int32()), "token ids of the completion, the stop token included"),
-        column("token_logprobs", pa.list_(pa.float32()), "log-probability of each token at temperature 1, nats"),
+        column(
+            "token_logprobs",
+            pa.list_(pa.float32()),
+            "log-probability of each token at temperature 1, nats; empty for demonstrations",
+        ),
         column(
             "token_logprobs_tempered",
             pa.list_(pa.float32()),
@@ -31,3 +35,11 @@ ROLLOUTS = pa.schema(
         column("completion", pa.string(), "text of the completion"),
     ]
 )
+
+FURTHER = pa.schema(
+    [
+        column("entropy", pa.float64(), "mean over tokens of the next-token distribution's entropy, nats"),
+        column("self_certainty", pa.float64(), "mean over tokens of KL(uniform || next-token distribution), nats"),
+    ]
+)
+"""Columns that rollouts from elsewhere may have beside those of `ROLLOUTS`; the sampler here keeps no whole distributions."""

@@ -73,8 +73,9 @@ class ModelConfig(Block):
     """Tokens that end a completion beside the tokenizer's and the model's own end-of-sequence tokens."""
     memory_gb: float | None = Field(None, gt=0)
     """Memory that sampling with 64 rows takes, in GB: a job is not started with less. From the files' sizes by default."""
-    gpus: int = Field(0, ge=0, le=1)
-    """GPUs for a job that runs the model; 0 runs it on the CPU."""
+    gpus: int = Field(0, ge=0)
+    """GPUs for a job that runs the model through Transformers; 0 runs it on the CPU, and more than one go with `device_map`. A
+    job that runs vLLM asks for `vllm.tensor_parallel_size` of them if this is not 0."""
     device_map: Literal["auto", "balanced", "sequential"] | None = None
     """Spread a model that one GPU cannot hold over all that the job sees (accelerate's names); needs accelerate."""
     learning: LearningConfig = LearningConfig()
@@ -133,6 +134,10 @@ def load_model_config(name: str, root: Path) -> ModelConfig:
     sources = [key for key in ("path", "hub", "build") if getattr(config, key) is not None]
     if not sources:
         raise ConfigError(f"{path}: say where the model is: one of path, hub or build")
+    if config.gpus > 1 and config.device_map is None:
+        raise ConfigError(
+            f"{path}: gpus: {config.gpus} need device_map, which spreads the model over them; write auto, or gpus: 1"
+        )
     if "path" not in sources and config.hub and not config.revision:
         raise ConfigError(f"{path}: hub needs revision, the commit to use")
     return config

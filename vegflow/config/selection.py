@@ -29,7 +29,10 @@ def paper_strategies(top_m: int) -> tuple[str, ...]:
 
 
 def default_strategies(top_m: int) -> tuple[str, ...]:
-    """Those of the paper, and what the field would compare with: other NLL choices, length, majority, rarity, spread."""
+    """Those of the paper, and what the field would compare with: other NLL choices, length, majority, rarity, spread.
+
+    The last two need columns that only rollouts from elsewhere have; where a column is not there, its strategy is not.
+    """
     return (
         *paper_strategies(top_m),
         "surprisal-guided@mean",
@@ -41,4 +44,6 @@ def default_strategies(top_m: int) -> tuple[str, ...]:
         "longest",
         "majority-program",
         "rarest-program",
+        "confidence-guided@entropy",
+        "confidence-guided@self-certainty",
     )

@@ -105,7 +105,8 @@ class Session:
         """Bring the heap into the state in which calls are timed, with memory for the outputs of a block and more."""
         self.results = {}
         if self.device == "cpu":
-            heap.settle(min(LARGEST_TOUCH, 2 * self.shape.slots * self.shape.output_bytes + 4 * self.shape.input_bytes))
+            outputs = 2 * (request["calls"] + 1) * self.shape.output_bytes
+            heap.settle(min(LARGEST_TOUCH, outputs + 4 * self.shape.input_bytes))
         return {}
 
     def attach(self, request: dict[str, Any], library: int) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from vegflow.evaluation.nursery import discard_zygote, shared_zygote
 from vegflow.evaluation.reference import INIT_SEED, Reference
 from vegflow.evaluation.roofline import Gate
 from vegflow.evaluation.store import VerdictStore, survey_key, verdict_key
-from vegflow.evaluation.timing import combine, enough, measure
+from vegflow.evaluation.timing import Group, combine, enough, measure
 from vegflow.evaluation.verdict import Fault, Verdict
 from vegflow.evaluation.worker import Worker
 from vegflow.tasks.task import Task
@@ -215,13 +215,19 @@ class _Run:
         def check(expected: list[torch.Tensor], actual: list[torch.Tensor]) -> None:
             checks.timed(expected, actual, like)
 
-        groups = [measure(reference, worker, calls, protocol, delta, self.device, check)]
+        block_s = self.config.block_ms / 1e3
+
+        def time_both() -> Group:
+            return measure(reference, worker, calls, block_s, protocol, delta, self.device, check)
+
+        groups = [time_both()]
         timing = combine(groups)
         while not enough(timing, protocol, delta):
             worker = self._both_anew(workers, reference)
             self._correct(worker, reference, checks)
-            groups.append(measure(reference, worker, calls, protocol, delta, self.device, check))
+            groups.append(time_both())
             timing = combine(groups)
+        calls = min(group.calls for group in groups)
         runtime_us, reference_us = (statistics.median(times) for times in (timing.runtime_us, timing.reference_us))
         verdict = Verdict(
             "correct",

@@ -47,6 +47,8 @@ class Places:
     """int64 [PIECES], elements, ascending."""
     length: int
     """Of each piece, elements."""
+    rows: int
+    """Pieces that the tensor has, from the first element of the first of these on."""
 
     @classmethod
     def of(cls, count: int, itemsize: int) -> "Places | None":
@@ -55,14 +57,39 @@ class Places:
         if count <= PIECES * length:
             return None
         first = random.randrange(min(length, count - PIECES * length + 1))  # so that no element is never looked at
-        shares = (np.arange(PIECES) + np.frombuffer(os.urandom(4 * PIECES), dtype=np.uint32) / 2.0**32) / PIECES
-        return cls(first + length * (shares * ((count - first) // length)).astype(np.int64), length)
+        rows = (count - first) // length
+        return cls(first + length * _strewn(rows), length, rows)
+
+    def half_others(self) -> "Places":
+        """Every second of these, and between them as many new ones of the same tensor."""
+        starts = self._first + self.length * _strewn(self.rows)
+        starts[::2] = self.starts[::2]
+        return Places(starts, self.length, self.rows)
+
+    @property
+    def _first(self) -> int:
+        return int(self.starts[0]) % self.length
+
+    def _pieces(self, flat: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """All pieces of a contiguous flat tensor, [rows, length], and which of them these are."""
+        rows = flat[self._first : self._first + self.rows * self.length].view(self.rows, self.length)
+        return rows, torch.from_numpy(self.starts // self.length)
 
     def take(self, flat: torch.Tensor) -> torch.Tensor:
         """These pieces of a contiguous flat tensor, one after the other."""
-        first = int(self.starts[0]) % self.length
-        rows = flat[first : first + (flat.numel() - first) // self.length * self.length].view(-1, self.length)
-        return rows.index_select(0, torch.from_numpy(self.starts // self.length)).view(-1)
+        rows, which = self._pieces(flat)
+        return rows.index_select(0, which).view(-1)
+
+    def fill(self, flat: torch.Tensor, byte: int) -> None:
+        """Have all bytes of these pieces of a contiguous flat tensor be `byte`."""
+        rows, which = self._pieces(flat)
+        rows.view(torch.uint8).index_fill_(0, which, byte)
+
+
+def _strewn(rows: int) -> np.ndarray:
+    """One row drawn from each of `PIECES` equal parts of all, int64 [PIECES], ascending."""
+    shares = (np.arange(PIECES) + np.frombuffer(os.urandom(4 * PIECES), dtype=np.uint32) / 2.0**32) / PIECES
+    return (shares * rows).astype(np.int64)
 
 
 def read_output(

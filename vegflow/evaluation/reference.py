@@ -154,7 +154,7 @@ class Reference:
         """The least that any right program does."""
         self.call_s = max(1e-7, probe["fastest_ns"] / 1e9)
         sizes = [sum(map(bytes_of, form)) for form in (self.form, self.output_form)]
-        calls = min(MOST_CALLS, math.ceil(config.block_ms / 1e3 / self.call_s))
+        self._calls = calls = min(MOST_CALLS, math.ceil(config.block_ms / 1e3 / self.call_s))
         self.stage = self._arena(Shape(max(2, min(2 * calls + 1, LARGEST_STAGE // max(1, sum(sizes)))), *sizes))
         """Its slot 0 holds the inputs that warm a worker up; timed calls take any of the others."""
         self._library = self._arena(Shape(1, sizes[0], 2 * sizes[1] + SAMPLES))
@@ -200,7 +200,7 @@ class Reference:
                 worker.prepare({slot: item.forms})
                 self.fill(slot, item.inputs)
                 worker.run([slot])
-            self.warm_up(worker)
+            self.warm_up(worker, self._calls)
             self.overhead_s = min(worker.run([]).call_s for _ in range(CALIBRATIONS))
             """What a block's messages cost at least, on the clock of the calls."""
 
@@ -251,12 +251,16 @@ class Reference:
         """As `Worker.prepare`; Fault `evaluator_error` if it fails."""
         self._trusted(lambda: self.worker.prepare(slots))
 
-    def warm_up(self, worker: Worker) -> None:
-        """Have a stopped worker settle, and give it inputs to warm up on; the reference has the same."""
-        worker.settle()
+    def warm_up(self, worker: Worker, calls: int) -> None:
+        """Have a stopped worker settle for blocks of so many calls, and give it inputs to warm up on.
+
+        The reference has the same. All slots get the form of what is timed.
+        """
+        worker.settle(calls)
         item = self.item(0)
         self.fill(WARM_SLOT, item.inputs)
-        worker.prepare({WARM_SLOT: item.forms})
+        forms = self._base_form if self._bases else self.form, self.output_form
+        worker.prepare(dict.fromkeys(range(1, self.stage.shape.slots), forms) | {WARM_SLOT: item.forms})
 
     def fill(self, slot: int, data: torch.Tensor) -> None:
         """Put inputs on the stage, with outputs that are NaN until written."""
@@ -264,9 +268,18 @@ class Reference:
         if self.writes_outputs:
             self.poison(slot)
 
-    def poison(self, slot: int) -> None:
-        """Have outputs on the stage be NaN until they are written."""
-        self.stage.outputs(slot).fill_(POISON)
+    def poison(self, slot: int, places: Sequence[Places | None] | None = None) -> None:
+        """Have outputs on the stage be NaN until they are written; with `places`, one for each, only those pieces."""
+        memory = self.stage.outputs(slot)
+        if places is None:
+            memory.fill_(POISON)
+            return
+        for output, some in zip(views(memory, 0, self.output_form), places, strict=True):
+            flat = output.view(-1)
+            if some is None:
+                flat.view(torch.uint8).fill_(POISON)
+            else:
+                some.fill(flat, POISON)
 
     def unchanged(self, slot: int, data: torch.Tensor) -> bool:
         """Whether what `fill` put there is there still."""

@@ -25,6 +25,8 @@ from vegflow.evaluation.verdict import Fault
 from vegflow.evaluation.worker import Block, Worker
 
 LEVEL = 0.99  # of each look: all looks together then cover about 95 % (tests/evaluation/test_intervals.py)
+MISSED_LEVEL = 0.95
+"""Of the look that lets a gain go which the protocol may miss (its `resolution`): no candidate is called fast by it."""
 LUCK = 0.045
 """Allowance: standard deviation of the log-ratio between two pairs of workers that run the same programs, which differ
 by some percent for as long as they live. `python -m benchmarks evaluator_noise` gave 0.018 and 0.045 in two runs (the
@@ -37,6 +39,9 @@ LIE = 2.0  # times what its clock says, and
 LIE_S = 200e-6  # seconds more
 FEWEST_PAIRS = 3
 PAPER_PAIRS = 5
+LARGE = 4 << 20
+"""Bytes of a block's inputs from which on they are written once for both sides: the core they share keeps none of them
+from the first side's calls to the second's. Of fewer, the second would find some in its cache."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,8 @@ class Group:
     reference_us: list[float]
     """Of one call, microseconds, pair by pair."""
     runtime_us: list[float]
+    calls: int = 1
+    """In each of the blocks that were timed."""
 
     @property
     def log_ratios(self) -> list[float]:
@@ -62,7 +69,7 @@ class Timing:
     low: float
     high: float
     high_here: float
-    """As `high`, if no worker had luck of its own."""
+    """As `high`, at `MISSED_LEVEL` and if no worker had luck of its own."""
 
     @property
     def half_width(self) -> float:
@@ -114,20 +121,29 @@ def own_core(workers: Sequence[Worker]) -> Iterator[None]:
 
 
 def measure(
-    reference: Reference, candidate: Worker, calls: int, protocol: Protocol, delta: float, device: str, check: Check
+    reference: Reference,
+    candidate: Worker,
+    calls: int,
+    block_s: float,
+    protocol: Protocol,
+    delta: float,
+    device: str,
+    check: Check,
 ) -> Group:
-    """Time both, a block of `calls` each, until the protocol is satisfied; a part of the outputs is checked.
+    """Time both, a block of some `block_s` each, until the protocol is satisfied; a part of the outputs is checked.
 
-    Every timed call gets inputs of its own, that neither process has met. In a pair each process first warms up on
-    inputs it knows, so that it does not matter who was on the core before; pairs come in twos, one with the reference
-    first and one with the candidate. Both workers must be stopped. Raises what `check` raises, and the Faults of a
-    candidate that dies or lies.
+    `calls` is a guess of how many fill a block; a first pair, which does not count, tells. Every timed call gets inputs
+    of its own, that neither process has met. In a pair each process first warms up on inputs it knows, so that it does
+    not matter who was on the core before; pairs come in twos, one with the reference first and one with the candidate.
+    Both workers must be stopped. Raises what `check` raises, and the Faults of a candidate that dies or lies.
     """
     ours: list[Block] = []
     theirs: list[Block] = []
-    reference.warm_up(candidate)
+    reference.warm_up(candidate, calls)
     with timing_lock(device), own_core([reference.worker, candidate]):
-        _pair(reference, candidate, calls, random.random() < 0.5, check)  # memory for so many outputs is not there yet
+        # memory for so many outputs is not there yet
+        first_pair = _pair(reference, candidate, calls, random.random() < 0.5, check)
+        calls = _filling(first_pair, calls, block_s, reference)
         look = protocol.least_pairs
         while True:
             while len(ours) < look:
@@ -137,8 +153,10 @@ def measure(
                     ours.append(our)
                     theirs.append(their)
             group = _group(ours, theirs, calls, reference.overhead_s)
-            low, high = (math.exp(bound) for bound in interval(group.log_ratios, LEVEL))
-            if look >= protocol.most_pairs or low > 1 + delta or high < 1 + delta + protocol.resolution:
+            low, _ = interval(group.log_ratios, LEVEL)
+            _, high = interval(group.log_ratios, MISSED_LEVEL if protocol.resolution else LEVEL)
+            decided = math.exp(low) > 1 + delta or math.exp(high) < 1 + delta + protocol.resolution
+            if decided or look >= protocol.most_pairs:
                 return group
             look = min(protocol.most_pairs, max(look + 2, 2 * round(look * LOOKS / 2)))
 
@@ -158,7 +176,8 @@ def combine(groups: Sequence[Group]) -> Timing:
         variances.append(((high - low) / 2 / deviations) ** 2)
     middle = statistics.fmean(centres)
     half = deviations * math.sqrt(statistics.fmean(variances) + LUCK**2) / math.sqrt(len(groups))
-    here = middle + deviations * math.sqrt(statistics.fmean(variances) / len(groups))
+    missed = NormalDist().inv_cdf((1 + MISSED_LEVEL) / 2)
+    here = middle + missed * math.sqrt(statistics.fmean(variances) / len(groups))
     return Timing(
         list(groups),
         speedup=math.exp(middle),
@@ -181,29 +200,46 @@ def enough(timing: Timing, protocol: Protocol, delta: float) -> bool:
     return timing.high_here < 1 + delta + protocol.resolution  # what it may gain is not worth more groups
 
 
+def _filling(pair: tuple[Block, Block], calls: int, block_s: float, reference: Reference) -> int:
+    """How many calls of the faster side last about `block_s`, given a pair of blocks of `calls`."""
+    took_s = min(max(block.call_s - reference.overhead_s, LEAST_SHARE * block.call_s) for block in pair) / calls
+    most = reference.stage.shape.slots - 1
+    return max(1, min(most, round(block_s / took_s))) if took_s > 0 else calls
+
+
 def _pair(
     reference: Reference, candidate: Worker, calls: int, reference_first: bool, check: Check
 ) -> tuple[Block, Block]:
-    """One block of each on the same new inputs in the same slots; (the reference's, the candidate's)."""
+    """One block of each on the same new inputs in the same slots; (the reference's, the candidate's).
+
+    Of large outputs pieces are looked at. Where a candidate writes into memory of ours, pieces of that are NaN before it
+    does, and half of them are looked at, so that nothing may be left as an earlier call has left it; so are as many
+    others, so that NaN does not tell what will be looked at.
+    """
     slots = random.sample(range(1, reference.stage.shape.slots), calls)
     parts = {slot: reference.fresh_inputs() for slot in slots}
-    places = [_places(form) for form in reference.output_form]
     checked = [slot for slot in slots if random.random() < CHECKED] or slots[:1]  # the slots are in random order
+    marks = {slot: [_places(form) for form in reference.output_form] for slot in slots}
+    places = {slot: [mark and mark.half_others() for mark in marks[slot]] for slot in checked}
+    large = calls * reference.stage.shape.input_bytes >= LARGE
     blocks: dict[bool, Block] = {}
     outputs: dict[bool, list[list[torch.Tensor]]] = {}
     for ours in (True, False) if reference_first else (False, True):
         worker: Reference | Worker = reference if ours else candidate
         worker.prepare({slot: (inputs.form, reference.output_form) for slot, inputs in parts.items()})
         worker.run([WARM_SLOT])
-        for slot, inputs in parts.items():
-            inputs.write(reference.stage.inputs(slot))
-            if reference.writes_outputs and not ours:
-                reference.poison(slot)
+        if not (large and blocks):
+            for slot, inputs in parts.items():
+                inputs.write(reference.stage.inputs(slot))
+        if reference.writes_outputs and not ours:
+            for slot in slots:
+                reference.poison(slot, marks[slot])
         looks = [] if ours else [_Look(reference.stage.inputs(slot)) for slot in (WARM_SLOT, *checked)]
         blocks[ours] = worker.run(slots)
-        outputs[ours] = [_read(worker, blocks[ours], slot, reference.output_form, places) for slot in checked]
         if not all(look.same() for look in looks):
             raise Fault("rejected_hack", "it changes its inputs while it is timed")
+        form = reference.output_form
+        outputs[ours] = [_read(worker, blocks[ours], slot, form, places[slot]) for slot in checked]
     for expected, actual in zip(outputs[True], outputs[False], strict=True):
         check(expected, actual)
     return blocks[True], blocks[False]
@@ -226,7 +262,7 @@ class _Look:
 
 
 def _places(form: Description) -> Places | None:
-    """Which pieces of an output to check; all of a small one."""
+    """Random pieces of an output; None, all, of a small one."""
     return Places.of(math.prod(form["shape"]), getattr(torch, form["dtype"]).itemsize)
 
 
@@ -255,7 +291,8 @@ def _group(ours: Sequence[Block], theirs: Sequence[Block], calls: int, overhead_
     def microseconds(block: Block) -> float:
         return 1e6 * max(block.call_s - overhead_s, LEAST_SHARE * block.call_s) / calls
 
-    return Group(list(map(microseconds, ours)), [microseconds(b) + 1e6 * waited_s / calls for b in theirs])
+    times = list(map(microseconds, ours)), [microseconds(b) + 1e6 * waited_s / calls for b in theirs]
+    return Group(*times, calls)
 
 
 def ticking(ours: Sequence[Block], theirs: Sequence[Block]) -> tuple[list[Block], list[Block]]:

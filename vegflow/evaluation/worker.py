@@ -26,9 +26,8 @@ AWAKE_S = 500e-6
 """CPU seconds that the kernel may still book to a worker after it was found stopped; charged to its next run."""
 STOP_S = 10.0
 MOST_THREADS = 256
-IMPATIENT_LOOKS = 4
 LOOK_S = 50e-6
-"""Between looks at a worker that takes longer to stop, since another process has its core; then ever longer, up to"""
+"""Between looks at a worker that is to stop; ever longer while another process has its core, up to"""
 MOST_LOOKS = 10
 """times as long."""
 
@@ -75,10 +74,10 @@ class Worker(Process):
             self.stop()
             self._slots.update(news)
 
-    def settle(self) -> None:
-        """Have a stopped worker bring its memory into the state in which it is timed."""
+    def settle(self, calls: int) -> None:
+        """Have a stopped worker bring its memory into the state in which blocks of so many calls are timed."""
         self.resume()
-        self.ask("settle")
+        self.ask("settle", calls=calls)
         self.stop()
 
     def run(self, slots: Sequence[int]) -> Block:
@@ -143,7 +142,7 @@ class Worker(Process):
             if time.monotonic() > deadline:
                 raise Fault("rejected_hack", "a worker that cannot be stopped")
             looks += 1
-            time.sleep(0.0 if looks < IMPATIENT_LOOKS else LOOK_S * min(looks - IMPATIENT_LOOKS + 1, MOST_LOOKS))
+            time.sleep(LOOK_S * min(looks, MOST_LOOKS))
         if channel.pending(self._sock):
             raise Fault("rejected_hack", "bytes on the channel that no request asked for")
         self._frozen_at = self.clock()

@@ -35,6 +35,8 @@ from vegflow.threads import one_thread
 Row = Mapping[str, Any]
 STEP_TASKS, STEP_ROLLOUTS = 3, 4
 """Tasks, spread evenly over the batch's, and rollouts of each on which the size of the step is measured."""
+UNDRAWN = dict.fromkeys(("kl_start", "kl_step", "ratio_mean", "mismatch_mean", "mismatch_max")) | {"mismatch": []}
+"""What is said of demonstrations: these are means over tokens that the policy drew, and it drew none."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,11 @@ class Batch:
     def tasks(self) -> list[str]:
         """Task of each rollout."""
         return [row["task_id"] for row in self.rows]
+
+    @property
+    def drawn(self) -> bool:
+        """Whether a policy drew them; demonstrations have no log-probabilities."""
+        return bool(self.rows[0]["token_logprobs_tempered"])
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -124,7 +131,8 @@ def update(
     `teachers` are the prompts that SDPO's teacher reads (`vegflow.learning.teacher`), None for a rollout without one.
     With a `team` its processes share the prompts; each is given the whole batch, takes the step and returns the record.
     Raises VegflowError, and nothing has been written then, if the loss or the gradient is not finite or nothing is to
-    be learnt and `on_collapse` says stop (the policy is as it was), or if the step went further than `kl_limit`.
+    be learnt and `on_collapse` says stop (the policy is as it was), or if the step went further than `kl_limit`, which
+    rollouts tell and demonstrations do not.
     """
     on_cpu = all(parameter.device.type == "cpu" for parameter in learner.parameters)
     with one_thread() if on_cpu else nullcontext():
@@ -155,7 +163,7 @@ def _update(
     if not collapsed:
         learner.step()
     learner.optimizer.zero_grad()
-    kl_step = 0.0 if collapsed else _step_size(learner, batch, sums)
+    kl_step = _step_size(learner, batch, sums) if batch.drawn and not collapsed else 0.0
     if not kl_step <= config.kl_limit:
         raise VegflowError(
             f"the step moved the policy {kl_step:.3g} nats per token, more than kl_limit ({config.kl_limit:g}); "
@@ -175,6 +183,7 @@ def _update(
         "clipped_share": sums.clipped / tokens,
         "capped_share": sums.capped / tokens,
         **columns(sums.mismatch, [row["rollout_id"] for row in batch.rows], batch.lengths),
+        **({} if batch.drawn else UNDRAWN),
         "seconds": time.perf_counter() - began,
     }
 
@@ -246,7 +255,7 @@ def _backward_group(
         numbers = [group[i] for i in part.members]
         logp_U, entropy_U = token_scores(part.logits_UV, part.targets_U, temperature)
         logp_R, entropy_R = logp_U.index_select(0, part.place_R), entropy_U.index_select(0, part.place_R)
-        old_R = logp_R.new_tensor([p for i in numbers for p in batch.rows[i]["token_logprobs_tempered"]])
+        old_R = _recorded([batch.rows[i] for i in numbers], logp_R)
         tokens = Tokens(logp_R, old_R, _repeated(batch.advantages_N[numbers], part, logp_R))
         if lecture is not None:
             tokens = _taught(learner, tokens, part, lecture, temperature, options)
@@ -268,6 +277,12 @@ def _backward_group(
         first = [place for place, i in enumerate(part.members) if i < STEP_ROLLOUTS]
         pieces = logp_R.detach().cpu().split(part.lengths)
         sums.logprobs |= {numbers[place]: pieces[place] for place in first}
+
+
+def _recorded(rows: Sequence[Row], logp_R: Tensor) -> Tensor:
+    """Log-probabilities as they were when the tokens were drawn (R); of demonstrations, which nobody drew, the policy's own."""
+    recorded = [p for row in rows for p in row["token_logprobs_tempered"]]
+    return logp_R.new_tensor(recorded) if recorded else logp_R.detach()
 
 
 def _repeated(values_M: NDArray[np.float64], part: Pass, like: Tensor) -> Tensor:

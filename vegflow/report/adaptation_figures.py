@@ -303,7 +303,12 @@ def regimes(tables: Tables, facts: StudyFacts) -> dict[str, Any]:
     zero = alt.Chart(inline([{"zero": 0}])).mark_rule(color="#b5bac1").encode(y="zero:Q")
     line = alt.Chart(inline([{"at": 0.3}])).mark_rule(color=PAPER, strokeDash=[3, 3]).encode(x="at:Q")
     base = alt.Chart(inline(rows)).encode(
-        x=alt.X("search:Q", axis=SHARE, scale=alt.Scale(domain=[0, 1]), title="per-sample fast_1 of the search"),
+        x=alt.X(
+            "search:Q",
+            axis=alt.Axis(format="%", tickCount=6),
+            scale=alt.Scale(domain=[0, 1]),
+            title="per-sample fast_1 of the search",
+        ),
         y=alt.Y("deficit:Q", axis=SHARE, title="BoA minus search, points"),
         tooltip=["task:N", alt.Tooltip("search:Q", format=".1%"), alt.Tooltip("deficit:Q", format="+.1%")],
     )

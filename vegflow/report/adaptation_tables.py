@@ -6,8 +6,9 @@ Knows how analysis tables are read, not what the page looks like.
 import polars as pl
 
 from vegflow.config.analysis import StudyFacts
-from vegflow.report.text import MISSING, natural, number, p_value, points, rho, share, with_interval
-from vegflow.report.view import Frames, View, paper_number
+from vegflow.report.text import MISSING, natural, number, p_value, rho, share, with_interval
+from vegflow.report.view import Frames, View, paper_number, size
+from vegflow.statistics.samples import comparison_set
 
 
 def self_check(tables: Frames, facts: StudyFacts) -> View:
@@ -15,14 +16,15 @@ def self_check(tables: Frames, facts: StudyFacts) -> View:
     rows = [
         [
             r["task_id"], "yes" if r["same_policy"] else "no", f"{share(r['search_fast_1'])} of {number(r['n_search'])}",
-            f"{share(r['step0_fast_1'])} of {number(r['n_step0'])}", points(r["difference"]), p_value(r["p_value"]),
+            f"{share(r['step0_fast_1'])} of {number(r['n_step0'])}",
+            with_interval(r["difference"], r["low"], r["high"], "points"), p_value(r["p_value"]),
             "yes" if r["agrees"] else "no",
         ]
         for r in sorted(tables["self_check"].to_dicts(), key=lambda row: (row["task_id"] == "all", natural(row["task_id"])))
     ]  # fmt: skip
     return View(
         "self_check", "Self-check: step 0 against the sample set",
-        "Samples of one policy, drawn and judged along both paths, may differ by chance only. In the paper they do not "
+        "Samples of one policy, drawn and judged along both paths, may differ by chance only. Intervals are over rollouts, of these tasks. In the paper they do not "
         "agree: 37.5 % at step 0, 53.3 % or 39.8 % for Best-of-N.",
         ["task", "same policy", "sample set, per sample", "step 0, per sample", "difference", "p", "agrees"], rows, 1,
         "This study compares no sample set with a trajectory.",
@@ -41,10 +43,10 @@ def trajectory(tables: Frames, facts: StudyFacts) -> View:
         rows.append(
             [
                 r["trajectory"], str(r["step"]), number(r["cumulative_rollouts"]),
-                with_interval(r["fast_1"], r["low"], r["high"], "share"), share(paper),
-                with_interval(r["any_fast_1"], r["any_low"], r["any_high"], "share"), share(r["fast"]),
+                with_interval(r["fast_1"], r["low"], r["high"], "share", r["n_tasks"]), share(paper),
+                with_interval(r["any_fast_1"], r["any_low"], r["any_high"], "share", r["n_tasks"]), share(r["fast"]),
                 share(r["correct"]), share(good),
-                with_interval(r["mean_speedup"], r["speedup_low"], r["speedup_high"], "ratio"), number(r["nll_mean"]),
+                with_interval(r["mean_speedup"], r["speedup_low"], r["speedup_high"], "ratio", r["n_tasks"]), number(r["nll_mean"]),
                 number(r["distinct_candidates"]),
             ]
         )  # fmt: skip
@@ -52,7 +54,7 @@ def trajectory(tables: Frames, facts: StudyFacts) -> View:
         "trajectory", "Trajectories, mean over seeds",
         "Step s is sampled from policy s, after s updates. Rollouts are cumulative, per seed. Any-of-K counts tasks with "
         "a fast_1 sample among the step's group. A trajectory that draws new tasks at each step (training) is not "
-        "comparable from step to step. `fast` asks the whole interval of a speedup, where fast_1 asks its point estimate: one "
+        "comparable from step to step. The column fast asks the whole interval of a speedup, where fast_1 asks its point estimate: one "
         "program has one verdict, so a policy can learn a lucky one. Paper: Table 6 (seed 42) and Table 5.",
         ["trajectory", "step", "rollouts", "fast_1 per sample", "paper", "any of K", "fast", "correct", "paper", "mean speedup",
          "NLL", "distinct programs"], rows,
@@ -64,12 +66,12 @@ def same_budget(tables: Frames, facts: StudyFacts) -> View:
     rows = [
         [
             r["trajectory"], r["search"], str(r["step"]), number(r["rollouts"]), number(r["student_tokens"]),
-            number(r["teacher_tokens"]), share(r["fast_1"]), with_interval(r["found"], r["found_low"], r["found_high"], "share"),
+            number(r["teacher_tokens"]), share(r["fast_1"]), with_interval(r["found"], r["found_low"], r["found_high"], "share", r["n_tasks"]),
             f"{share(r['search_rollouts'])} at {number(r['k_rollouts'])}",
-            with_interval(r["difference"], r["low"], r["high"], "points"), p_value(r["permutation_p"]),
+            with_interval(r["difference"], r["low"], r["high"], "points", r["n_tasks"]), p_value(r["permutation_p"]),
             f"{share(r['search_tokens'])} at {number(r['k_tokens'])}",
-            with_interval(r["token_difference"], r["token_low"], r["token_high"], "points"),
-            with_interval(r["speedup_ratio"], r["ratio_low"], r["ratio_high"], "ratio"), "yes" if r["bounded"] else "no",
+            with_interval(r["token_difference"], r["token_low"], r["token_high"], "points", r["n_tasks"]),
+            with_interval(r["speedup_ratio"], r["ratio_low"], r["ratio_high"], "ratio", r["n_tasks"]), "yes" if r["bounded"] else "no",
         ]
         for r in tables["same_budget"].to_dicts()
     ]  # fmt: skip
@@ -118,7 +120,7 @@ def boa(tables: Frames, facts: StudyFacts) -> View:
         [
             r["trajectory"], "mean" if r["seed"] is None else f"seed {r['seed']}", r["rule"].replace("_", " "),
             MISSING if r["patience"] is None else str(r["patience"]),
-            MISSING if r["step"] is None else str(r["step"]), with_interval(r["fast_1"], r["low"], r["high"], "share"),
+            MISSING if r["step"] is None else str(r["step"]), with_interval(r["fast_1"], r["low"], r["high"], "share", size(facts, r["trajectory"], "")),
             share(r["sd_seeds"]), share(r["any_fast_1"]), share(r["fast_1_cross"]), share(r["start_fast_1"]),
             share(r["repeat_fast_1"]), share(r["last_fast_1"]), share(r["null_peak"]), share(r["null_inflation"]),
             p_value(r["null_p"]), number(r["rollouts"]),
@@ -142,13 +144,13 @@ def boa(tables: Frames, facts: StudyFacts) -> View:
 
 def equivalent_k(tables: Frames, facts: StudyFacts) -> View:
     """Equivalent K on both bases (paper section 5.1)."""
-    rows = []
+    rows, shared = [], len(comparison_set(facts)[1])
     for r in tables["equivalent_k"].to_dicts():
         k = f"{r['label']} [{number(r['k_low'])}, {number(r['k_high'])}]" if r["k_low"] is not None else r["label"]
         rows.append(
             [
                 r["trajectory"], r["rule"].replace("_", " "), r["basis"], share(r["adaptation"]),
-                share(r["search_same_basis"]), with_interval(r["difference"], r["low"], r["high"], "points"), k,
+                share(r["search_same_basis"]), with_interval(r["difference"], r["low"], r["high"], "points", shared), k,
                 "< 1" if r["basis"].startswith("per") else "not computed",
             ]
         )  # fmt: skip
@@ -167,12 +169,13 @@ def probe(tables: Frames, facts: StudyFacts) -> View:
     rows = []
     for r in tables["probe"].filter(pl.col("seed").is_null()).to_dicts():
         paper = paper_number(tables, f"probe:{r['subset']}", r["step"]) if r["samples"] == "all" else None
+        tasks = size(facts, r["trajectory"], "")
         rows.append(
             [
                 r["probe"], r["samples"], r["subset"], str(r["step"]), number(r["n"]),
-                with_interval(r["rho"], r["low"], r["high"], "rho"), rho(paper),
-                with_interval(r["change"], r["change_low"], r["change_high"], "rho"), rho(r["rho_within"]),
-                number(r["nll_mean"]),
+                with_interval(r["rho"], r["low"], r["high"], "rho", tasks), rho(paper),
+                with_interval(r["change"], r["change_low"], r["change_high"], "rho", tasks), rho(r["rho_within"]),
+                with_interval(r["nll_mean"], r["nll_low"], r["nll_high"], "nats", tasks),
             ]
         )  # fmt: skip
     return View(

@@ -24,6 +24,7 @@ FIGURES: dict[str, Callable[[Tables, StudyFacts], dict[str, Any]]] = {
     "figure6_probe": adaptation_figures.probe,
     "figure7_regimes": adaptation_figures.regimes,
     "figure8_pipeline": open_figures.pipeline,
+    "figure8_costs": open_figures.costs,
     "figure9_sharpening": open_figures.sharpening,
     "figure10_budget": adaptation_figures.same_budget,
     "figure11_updates": adaptation_figures.updates,

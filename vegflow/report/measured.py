@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import polars as pl
 import pyarrow as pa
 
-from vegflow.report.text import in_unit, interval
+from vegflow.report.text import in_unit, with_interval
 from vegflow.report.view import View
 
 
@@ -28,16 +28,14 @@ def _view(name: str, claims: pl.DataFrame) -> View:
         rows=[_row(row) for row in spoken.to_dicts()],
         labels=3,
         missing="It speaks to none of the paper's numbers.",
-    )
+    ).with_few_note()
 
 
 def _row(row: dict) -> list[str]:
-    ends = interval(row["low"], row["high"], row["unit"])
-    measured = in_unit(row["ours"], row["unit"])
     return [
         row["claim"],
         row["place"],
         row["verdict"],
         in_unit(row["paper"], row["unit"]),
-        f"{measured} {ends}" if ends else measured,
+        with_interval(row["ours"], row["low"], row["high"], row["unit"], row["n_tasks"]),
     ]

@@ -21,6 +21,7 @@ from vegflow.report.style import (
     SHARE,
     SKY,
     VERMILLION,
+    configured,
     finish,
     inline,
     nothing,
@@ -68,7 +69,7 @@ def pipeline(tables: Tables, facts: StudyFacts) -> dict[str, Any]:
             axis=alt.Axis(format="~g"),
         ),
         color=alt.Color(
-            "order:N", scale=alt.Scale(domain=orders, range=[SHOWN[o] for o in orders]), legend=alt.Legend(columns=3)
+            "order:N", scale=alt.Scale(domain=orders, range=[SHOWN[o] for o in orders]), legend=alt.Legend(columns=2)
         ),
         opacity=alt.condition(pick, alt.value(1), alt.value(0.1)),
     )
@@ -87,6 +88,45 @@ def pipeline(tables: Tables, facts: StudyFacts) -> dict[str, Any]:
         ],
     )  # fmt: skip
     return finish(drawn.add_params(pick), height=340, description="Ranking before evaluation")
+
+
+PANELS = {"success": "fast_1 found", "evaluations": "evaluations", "seconds": "seconds"}
+"""Columns of `pipeline` that are drawn against m, and what the panels are called."""
+
+
+def costs(tables: Tables, facts: StudyFacts) -> dict[str, Any]:
+    """Success, expected evaluations and expected seconds against m, by order, for both stops: a grid of small panels."""
+    source, task_set = _where(tables, facts)
+    own = tables["pipeline"].filter((pl.col("source") == source) & (pl.col("task_set") == task_set))
+    rows = [
+        {"panel": f"{title}, stop at {r['stop']}", "order": r["order"], "m": r["m"], "value": r[column]}
+        for column, title in PANELS.items()
+        for stop in ("first fast_1", "first correct")
+        for r in own.filter(pl.col("stop") == stop).to_dicts()
+        if r["order"] in SHOWN
+    ]
+    if not rows:
+        return nothing("This study has no sample set to rank.")
+    orders = [name for name in SHOWN if name in {row["order"] for row in rows}]
+    panels = list(dict.fromkeys(row["panel"] for row in rows))
+    pick = alt.selection_point(name="order", fields=["order"], bind="legend")
+    drawn = (
+        alt.Chart(inline(rows), name="costs")
+        .mark_line(point=alt.OverlayMarkDef(size=18))
+        .encode(
+            x=alt.X("m:Q", scale=alt.Scale(type="log", base=2), axis=alt.Axis(format="~g", tickCount=6), title=None),
+            y=alt.Y("value:Q", title=None, axis=alt.Axis(format=".3~g", tickCount=4)),
+            color=alt.Color("order:N", scale=alt.Scale(domain=orders, range=[SHOWN[o] for o in orders]),
+                            legend=alt.Legend(columns=3)),
+            opacity=alt.condition(pick, alt.value(1), alt.value(0.1)),
+            tooltip=["panel:N", "order:N", "m:Q", alt.Tooltip("value:Q", format=".3g")],
+        )
+        .properties(width=210, height=100)
+    )  # fmt: skip
+    header = alt.Header(title=None, labelFontSize=12, labelColor=INK, labelAnchor="start")
+    grid = drawn.add_params(pick).facet(facet=alt.Facet("panel:N", sort=panels, header=header), columns=2)
+    grid = grid.resolve_scale(y="independent").resolve_axis(x="independent")
+    return configured(grid.properties(description="Success, evaluations and seconds against m"))
 
 
 def sharpening(tables: Tables, facts: StudyFacts) -> dict[str, Any]:
@@ -128,12 +168,12 @@ def sharpening(tables: Tables, facts: StudyFacts) -> dict[str, Any]:
         ],
     )
     layers = band + line
-    steps = [
-        {"value": r["fast_1"], "text": f"step {r['step']}"}
-        for r in (
-            rows_of(tables["trajectory"], trajectory=facts.comparison.adaptation, seed=None) if facts.comparison else []
-        )
-    ]
+    taken = rows_of(tables["trajectory"], trajectory=facts.comparison.adaptation, seed=None) if facts.comparison else []
+    at: dict[float, list[str]] = {}
+    for r in taken:  # steps that would be written over one another share a label
+        near = next((value for value in at if abs(value - r["fast_1"]) < 0.025), r["fast_1"])
+        at.setdefault(near, []).append(str(r["step"]))
+    steps = [{"value": v, "text": f"step{'s' if len(n) > 1 else ''} {', '.join(n)}"} for v, n in at.items()]
     if steps:
         ruled = alt.Chart(inline(steps)).encode(y="value:Q", tooltip=["text:N", alt.Tooltip("value:Q", format=".1%")])
         layers += ruled.mark_rule(strokeDash=[2, 4], color=FAMILIES["adaptation"], opacity=0.6)

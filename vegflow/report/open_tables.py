@@ -20,8 +20,8 @@ def pipeline(tables: Frames, facts: StudyFacts) -> View:
     most = own["m"].max() if own.height else 0
     rows = [
         [
-            r["source"], r["task_set"], r["order"], r["stop"], str(r["m"]), with_interval(r["success"], r["low"], r["high"], "share"),
-            with_interval(r["gain"], r["gain_low"], r["gain_high"], "points"), p_value(r["permutation_p"]), ratio(r["speedup"]),
+            r["source"], r["task_set"], r["order"], r["stop"], str(r["m"]), with_interval(r["success"], r["low"], r["high"], "share", r["n_tasks"]),
+            with_interval(r["gain"], r["gain_low"], r["gain_high"], "points", r["n_tasks"]), p_value(r["permutation_p"]), ratio(r["speedup"]),
             number(r["evaluations"]), number(r["seconds"]),
         ]
         for r in own.to_dicts() if r["m"] in (*BUDGETS, most)
@@ -31,7 +31,7 @@ def pipeline(tables: Frames, facts: StudyFacts) -> View:
         "Samples are ranked before any is evaluated; at most m are evaluated in order, and evaluation stops at the first "
         "correct, or the first fast_1, one. At m = K and “first correct” this is the paper's selection after the fact. Random order "
         "is exact over all orders; the gain is over it, on the same tasks, with the p of sign-flipped task means (not "
-        "corrected for the many rows). More stops and budgets are in the table `pipeline`.",
+        "corrected for the many rows). More stops and budgets are in the table pipeline.",
         ["sample set", "tasks", "order", "stops at", "m", "fast_1 found", "gain over random", "p", "speedup", "evaluations", "seconds"],
         rows, 4, "This study has no sample set.",
     )  # fmt: skip
@@ -41,7 +41,7 @@ def sharpening(tables: Frames, facts: StudyFacts) -> View:
     """Power sampling without training."""
     rows = [
         [
-            r["source"], r["task_set"], number(r["alpha"]), with_interval(r["fast_1"], r["low"], r["high"], "share"), share(r["correct"]),
+            r["source"], r["task_set"], number(r["alpha"]), with_interval(r["fast_1"], r["low"], r["high"], "share", r["n_tasks"]), share(r["correct"]),
             ratio(r["mean_speedup"]), number(r["effective_samples"]), number(r["effective_least"]), share(r["unreliable"]),
         ]
         for r in tables["sharpening"].to_dicts()

@@ -22,13 +22,17 @@ from vegflow.config.errors import sentences
 from vegflow.config.report import ReportFacts
 from vegflow.errors import ConfigError
 from vegflow.report.measured import measured_views
+from vegflow.report.reward_views import reward_views
 from vegflow.report.staged_views import headline, staged_views, verdicts
 from vegflow.report.study_tables import MARK_NOTE, differences, noisy_tasks, ran_where
 from vegflow.report.tables import views
-from vegflow.report.text import in_unit, interval, natural, number, ratio, share
+from vegflow.report.text import FEW, FEW_MARK, FEW_NOTE, in_unit, interval, natural, number, ratio, share
+from vegflow.report.view import View
 
 TEMPLATE = "report.html.j2"
 VEGA_LITE = "6.4"
+FOREMOST = (1, 2, 4)
+"""Findings of the audit that stand at the report's top: a mean set against a maximum, arms that differ at step 0, the probe's sign."""
 SHOWN_TASKS = 400
 """Tasks whose programs stand in the report; the table `candidates` has all."""
 SHOWN_CANDIDATES = 40
@@ -74,6 +78,11 @@ CAPTIONS = {
         "Open question 2. Ranking before correctness is known",
         "Success against what it costs: at most m samples are evaluated in the order given, stopping at the first fast_1 (solid) or "
         "the first correct one (dashed). Random order is exact. The last point of “first correct” is the paper's selection.",
+    ),
+    "figure8_costs": (
+        "Open question 2. What a budget of m costs, and what it finds",
+        "The same pipelines against m, the most samples evaluated: success, expected evaluations and expected seconds a task, where "
+        "evaluation stops at the first fast_1 sample (left) or at the first correct one (right).",
     ),
     "figure9_sharpening": (
         "Over-sharpening without training",
@@ -146,14 +155,18 @@ def render(
     staged: Mapping[str, pa.Table] | None = None,
     staged_figures: Mapping[str, dict[str, Any]] | None = None,
     measured: Mapping[str, pa.Table] | None = None,
+    rankings: Sequence[pa.Table] = (),
+    jobs: Sequence[tuple[str, str]] = (),
 ) -> str:
     """The report as HTML.
 
     `tables` are those of `ANALYSIS_TABLES`, `figures` Vega-Lite specifications by name; `staged`, those of
     `FRONTIER_TABLES`, and `staged_figures` make the section on staged verification, which is left out without them;
-    `measured` are the claims of studies that are kept as data, by name. Same input, same text.
+    `measured` are the claims of studies that are kept as data, by name, `rankings` tables of `REWARD_MODELS`,
+    `jobs` what each rule's jobs took (`jobs.job_rows`). Same input, same text.
     """
     frames = {name: pl.DataFrame(pl.from_arrow(table)) for name, table in tables.items()}
+    rankers = reward_views(rankings)
     claims = [_claim(row) for row in frames["claims"].to_dicts()]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -166,14 +179,16 @@ def render(
     return environment.get_template(TEMPLATE).render(
         about=about,
         differences=differences(frames, facts, about),
-        ran_where=ran_where(frames, about),
+        ran_where=[*ran_where(frames, about), *jobs],
+        foremost=[c for c in caveats if c.number in FOREMOST and any(frames[t].height for t in c.needs if t in frames)],
         claims=claims,
         inside=_inside(frames["claims"]),
+        few_note=FEW_NOTE if any(FEW_MARK in claim["interval"] for claim in claims) else "",
         counts={verdict: sum(claim["verdict"] == verdict for claim in claims) for verdict in VERDICTS},
         check=next((row for row in frames["self_check"].to_dicts() if row["task_id"] == "all"), None),
         figures=[_figure(name, spec) for name, spec in figures.items()],
-        staged=_staged(staged, staged_figures or {}) if staged else None,
-        views=[*views(frames, facts), *measured_views(measured or {})],
+        staged=_staged(staged, staged_figures or {}, rankers) if staged else None,
+        views=[*views(frames, facts), *([] if staged else rankers), *measured_views(measured or {})],
         pages=_pages(_tasks(frames["candidates"], frames["tasks"], noisy_tasks(frames))),
         caveats=[c for c in caveats if any(frames[t].height for t in c.needs if t in frames)],
         library=vl_convert.javascript_bundle(vl_version=VEGA_LITE).replace("</script", "<\\/script"),
@@ -194,7 +209,7 @@ def _claim(row: dict[str, Any]) -> dict[str, Any]:
     return row | {
         "paper": in_unit(row["paper"], row["unit"]),
         "ours": in_unit(row["ours"], row["unit"]),
-        "interval": interval(row["low"], row["high"], row["unit"]),
+        "interval": interval(row["low"], row["high"], row["unit"]) + (FEW_MARK if 0 < row["n_tasks"] < FEW else ""),
         "difference": _difference(row),
         "where": {True: "inside our interval", False: "outside our interval", None: ""}[row["inside"]],
         "slug": row["verdict"].replace(" ", "-"),
@@ -217,14 +232,16 @@ def _figure(name: str, spec: dict[str, Any]) -> dict[str, str]:
     return {"name": name, "title": title, "note": note, "spec": json.dumps(spec).replace("</", "<\\/")}
 
 
-def _staged(tables: Mapping[str, pa.Table], figures: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+def _staged(
+    tables: Mapping[str, pa.Table], figures: Mapping[str, dict[str, Any]], rankers: list[View]
+) -> dict[str, Any]:
     """What the section on staged verification shows."""
     frames = {name: pl.DataFrame(pl.from_arrow(table)) for name, table in tables.items()}
     return {
         "headline": headline(frames),
         "figures": [_staged_figure(name, spec) for name, spec in figures.items()],
         "verdicts": verdicts(frames),
-        "views": staged_views(frames),
+        "views": [*staged_views(frames), *rankers],
     }
 
 

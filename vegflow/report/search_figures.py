@@ -144,10 +144,13 @@ def scaling(tables: Tables, facts: StudyFacts) -> dict[str, Any]:
         ruled = alt.Chart(inline(rules)).encode(y="value:Q", tooltip=["text:N", alt.Tooltip("value:Q", format=".1%")])
         colour = alt.condition("indexof(datum.text, 'paper') >= 0", alt.value(PAPER), alt.value(VERMILLION))
         line = ruled.mark_rule(strokeDash=[6, 4], strokeWidth=1.6).encode(color=colour)
-        label = ruled.mark_text(align="right", baseline="bottom", dy=-3, fontSize=11.5).encode(
-            x=alt.value("width"), text="text:N", color=colour
-        )
-        layers += line + label
+        layers += line
+        # Above and below the line by turns, so that two that are equal can both be read.
+        for below in (False, True):
+            own = alt.Chart(inline(rules[below::2])).encode(y="value:Q", color=colour)
+            layers += own.mark_text(
+                align="right", baseline="top" if below else "bottom", dy=4 if below else -3, fontSize=11.5
+            ).encode(x=alt.value("width"), text="text:N")
     return finish(layers, height=340, description="Best-of-N scaling")
 
 
@@ -207,7 +210,9 @@ def speedups(tables: Tables, facts: StudyFacts) -> dict[str, Any]:
             "value:Q",
             scale=alt.Scale(type="log"),
             title=f"speedup, {where}",
-            axis=alt.Axis(format="~g", values=[0.1, 0.2, 0.5, 1, 2, 5, 10, 100, 1000], labelOverlap="greedy"),
+            axis=alt.Axis(
+                format="~g", values=[0.1, 0.5, 1, 2, 5, 10, 100, 1000], labelOverlap="greedy", labelSeparation=4
+            ),
         ),
         color=alt.Color(
             "kind:N", scale=alt.Scale(domain=kinds, range=[BLUE, SKY, PAPER]), legend=alt.Legend(columns=1)

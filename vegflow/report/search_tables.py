@@ -7,7 +7,7 @@ import polars as pl
 
 from vegflow.config.analysis import StudyFacts
 from vegflow.report.text import MISSING, number, p_value, ratio, rho, share, with_interval
-from vegflow.report.view import Frames, View, paper_number, same_set
+from vegflow.report.view import Frames, View, paper_number, same_set, size
 
 
 def scaling(tables: Frames, facts: StudyFacts) -> View:
@@ -23,10 +23,10 @@ def scaling(tables: Frames, facts: StudyFacts) -> View:
                 continue
             rows.append(
                 [
-                    key[0], key[1], str(k), with_interval(fast["value"], fast["low"], fast["high"], "share"),
+                    key[0], key[1], str(k), with_interval(fast["value"], fast["low"], fast["high"], "share", fast["n_tasks"]),
                     share(paper_number(tables, "scaling", k) if key[1] == same_set(facts) else None), share(fast["sd_seeds"]),
                     share(sure["value"]) if sure else MISSING, share(good["value"]) if good else MISSING,
-                    with_interval(speed["value"], speed["low"], speed["high"], "ratio") if speed else MISSING,
+                    with_interval(speed["value"], speed["low"], speed["high"], "ratio", speed["n_tasks"]) if speed else MISSING,
                 ]
             )  # fmt: skip
     return View(
@@ -42,12 +42,13 @@ def strategies(tables: Frames, facts: StudyFacts) -> View:
     rows = []
     for r in tables["strategies"].to_dicts():
         name, paper = r["strategy"], r["task_set"] == same_set(facts) or None
+        tasks = size(facts, r["source"], r["task_set"])
         rows.append(
             [
-                r["source"], r["task_set"], name, with_interval(r["fast_1"], r["low"], r["high"], "share"),
+                r["source"], r["task_set"], name, with_interval(r["fast_1"], r["low"], r["high"], "share", tasks),
                 share(paper and paper_number(tables, f"strategy fast_1:{name}")), share(r["sd_seeds"]),
-                with_interval(r["geometric_mean_speedup"], r["geometric_low"], r["geometric_high"], "ratio"),
-                with_interval(r["mean_speedup"], r["mean_low"], r["mean_high"], "ratio"),
+                with_interval(r["geometric_mean_speedup"], r["geometric_low"], r["geometric_high"], "ratio", tasks),
+                with_interval(r["mean_speedup"], r["mean_low"], r["mean_high"], "ratio", tasks),
                 ratio(paper and paper_number(tables, f"strategy speedup:{name}")),
                 number(r["extra_evaluations"]), f"{r['n_valid']} of {r['n_pairs']}",
             ]
@@ -66,7 +67,7 @@ def paired(tables: Frames, facts: StudyFacts) -> View:
     rows = [
         [
             r["task_set"], f"{r['first']} − {r['second']}", r["metric"],
-            with_interval(r["difference"], r["low"], r["high"], "points" if r["metric"] == "fast_1" else "log ratio"),
+            with_interval(r["difference"], r["low"], r["high"], "points" if r["metric"] == "fast_1" else "log ratio", r["n_tasks"]),
             f"{r['wins']} / {r['ties']} / {r['losses']}", f"{r['n_pairs']} in {r['n_tasks']}", p_value(r["permutation_p"]),
             p_value(r["holm_p"]), share(r["posterior"]), p_value(r["sign_p"]), p_value(r["wilcoxon_p"]), number(r["cohens_h"], 2),
         ]
@@ -119,17 +120,21 @@ def quartiles(tables: Frames, facts: StudyFacts) -> View:
     for r in tables["quartiles"].to_dicts():
         like = r["ranking"] == "global" and r["task_set"] == same_set(facts)
         known = paper.get(f"table11.q{r['quartile']}.fast_1") if like else None
+        tasks, gap = size(facts, r["source"], r["task_set"]), r["quartile"] == 0
+        half = {0: "high − low", 1: "high", 2: "low"}.get(r["quartile"], "")
         rows.append(
             [
-                r["source"], r["task_set"], r["ranking"], f"Q{r['quartile']}", number(r["n"]), share(r["fast_1"]),
-                share(known), with_interval(r["mean_speedup"], r["speedup_low"], r["speedup_high"], "ratio"), number(r["mean_tokens"]), number(r["nll_mean"]),
+                r["source"], r["task_set"], r["ranking"], half if r["ranking"] == "halves" else f"Q{r['quartile']}", number(r["n"]),
+                with_interval(r["fast_1"], r["low"], r["high"], "points" if gap else "share", tasks), share(known),
+                with_interval(r["mean_speedup"], r["speedup_low"], r["speedup_high"], "number" if gap else "ratio", tasks),
+                with_interval(r["mean_tokens"], r["tokens_low"], r["tokens_high"], "tokens", tasks), number(r["nll_mean"]),
                 share(r["largest_task_share"]),
             ]
         )  # fmt: skip
     return View(
         "quartiles", "Surprisal quartiles of the correct samples",
         "Q1 has the highest surprisal. Global quartiles mix tasks (last column: the share of the most frequent task); "
-        "within-task quartiles do not. The paper's column is its Table 11.",
+        "within-task quartiles do not. Halves are of the global ranking; their difference is in points. The paper's column is its Table 11.",
         ["sample set", "tasks", "ranked", "quartile", "samples", "fast_1", "paper", "mean speedup", "tokens", "NLL",
          "largest task"], rows, 3,
     )  # fmt: skip
@@ -146,7 +151,7 @@ def correlations(tables: Frames, facts: StudyFacts) -> View:
     }
     rows = [
         [
-            r["source"], r["task_set"], r["measure"], number(r["n"]), with_interval(r["rho"], r["low"], r["high"], "rho"),
+            r["source"], r["task_set"], r["measure"], number(r["n"]), with_interval(r["rho"], r["low"], r["high"], "rho", size(facts, r["source"], r["task_set"])),
             rho(paper.get(ids.get(r["measure"], "")) if r["task_set"] == same_set(facts) else None), p_value(r["p_value"]),
         ]
         for r in tables["correlations"].to_dicts()

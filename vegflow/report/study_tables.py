@@ -127,7 +127,7 @@ def differences(tables: Frames, facts: StudyFacts, about: ReportFacts) -> list[l
         [
             "statistics",
             "5 tasks × 2 seeds taken as 10 pairs",
-            "intervals over tasks (Student, score); tests flip whole tasks",
+            "intervals over tasks, made for few of them; tests flip whole tasks",
         ],
     ]
     if own:

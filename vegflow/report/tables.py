@@ -33,4 +33,4 @@ VIEWS: tuple[Callable[[Frames, StudyFacts], View], ...] = (
 
 def views(tables: Frames, facts: StudyFacts) -> list[View]:
     """Every table of the report, in its order; one without rows says why."""
-    return [make(tables, facts) for make in VIEWS]
+    return [make(tables, facts).with_few_note() for make in VIEWS]

@@ -4,11 +4,13 @@ Knows no particular table; those are in `search_tables`, `adaptation_tables` and
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import polars as pl
 
 from vegflow.config.analysis import StudyFacts
+from vegflow.report.text import FEW_MARK, FEW_NOTE
+from vegflow.statistics.samples import task_sets
 
 Frames = Mapping[str, pl.DataFrame]
 
@@ -24,6 +26,18 @@ class View:
     rows: list[list[str]] = field(default_factory=list)
     labels: int = 1
     missing: str = "This study has no data for it."
+
+    def with_few_note(self) -> "View":
+        """The same with what the mark of few tasks means, if a cell has it."""
+        marked = any(FEW_MARK in cell for row in self.rows for cell in row)
+        return replace(self, note=f"{self.note} {FEW_NOTE}") if marked else self
+
+
+def size(facts: StudyFacts, source: str, task_set: str) -> int:
+    """Tasks of a task set of a sample set, or of a trajectory; 0 if there is none of the name."""
+    if source in facts.trajectories:
+        return len(facts.trajectories[source].tasks)
+    return len(task_sets(facts, source).get(task_set, ())) if source in facts.sample_sets else 0
 
 
 def paper_number(tables: Frames, series: str, x: float | None = None) -> float | None:

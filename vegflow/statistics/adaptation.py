@@ -173,12 +173,19 @@ def self_check(tasks: pl.DataFrame, facts: StudyFacts) -> list[dict]:
 
 
 def _z_test(rows: list[dict]) -> dict:
-    """Mean difference over tasks, its p-value under equal rates within each task, and the verdict."""
+    """Mean difference over tasks with its interval (over rollouts), its p-value under equal rates within each task, and the verdict."""
     difference = float(np.mean([row["step0_fast_1"] - row["search_fast_1"] for row in rows]))
-    variance = 0.0
+    variance, seen = 0.0, 0.0
     for row in rows:
         n, m = row["n_search"], row["n_step0"]
         pooled = (n * row["search_fast_1"] + m * row["step0_fast_1"]) / (n + m)
         variance += pooled * (1 - pooled) * (1 / n + 1 / m)
+        # Half a rollout at 0 and at 1 in each rate, so that few that agree do not look certain.
+        for of, rate in ((n, row["search_fast_1"]), (m, row["step0_fast_1"])):
+            inner = (of * rate + 0.5) / (of + 1)
+            seen += inner * (1 - inner) / of
     p = float(2 * stats.norm.sf(abs(difference) * len(rows) / math.sqrt(variance))) if variance > 1e-12 else None
-    return {"difference": difference, "p_value": p, "agrees": abs(difference) < 1e-12 if p is None else p >= AGREE}
+    half = float(stats.norm.ppf(0.975)) * math.sqrt(seen) / len(rows)
+    ends = {"low": max(difference - half, -1.0), "high": min(difference + half, 1.0)}
+    agrees = abs(difference) < 1e-12 if p is None else p >= AGREE
+    return {"difference": difference, **ends, "p_value": p, "agrees": agrees}

@@ -1,23 +1,29 @@
 """Our side of the paper's numbers about training, adaptation and the probe: one small function per kind of number."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
 
-from vegflow.statistics.intervals import DIFFERENCE, mean_interval
+from vegflow.statistics.bootstrap import resample
+from vegflow.statistics.intervals import DIFFERENCE, SHARE, mean_interval
 from vegflow.statistics.measure import (
     NO_COMPARISON,
     Ours,
     Study,
     adaptation_of,
+    counted,
     first_of,
     of_rollouts,
+    of_runs,
+    over_tasks,
     rows_of,
     search_of,
 )
 from vegflow.statistics.samples import comparison_set
 from vegflow.statistics.scaling import curve
+from vegflow.statistics.trajectory import matrix
 
 
 def difference(study: Study, basis: str) -> Ours:
@@ -49,7 +55,7 @@ def mixed_difference(study: Study) -> Ours:
 
 def step0_difference(study: Study) -> Ours:
     """Step 0 minus the sample set, per-sample rate."""
-    return first_of(rows_of(study, "self_check", task_id="all"), "difference", NO_COMPARISON)
+    return first_of(rows_of(study, "self_check", task_id="all"), "difference", NO_COMPARISON)  # over rollouts
 
 
 def training(study: Study, step: int, column: str) -> Ours:
@@ -64,12 +70,13 @@ def step(study: Study, step: int, column: str = "fast_1") -> Ours:
     """A column of the adaptation at a step (per-sample fast_1), first seed."""
     name = adaptation_of(study)
     seed = study.facts.trajectories[name].seeds[0] if name else 0
-    return first_of(
+    found = first_of(
         rows_of(study, "trajectory", trajectory=name, seed=seed, step=step),
         column,
         f"no TTT step {step}",
         *(("low", "high") if column == "fast_1" else ("", "")),
     )
+    return counted(found) if column == "cumulative_rollouts" else found
 
 
 def step_task(study: Study, step: int, task: str) -> Ours:
@@ -86,8 +93,23 @@ def peak_gain(study: Study) -> Ours:
     if not rows.height:
         return Ours(missing=NO_COMPARISON)
     gain_ = rows["fast_1"][0] - rows["start_fast_1"][0]
-    tasks = len(study.facts.trajectories[adaptation_of(study)].tasks)
-    return Ours(gain_, p_value=rows["null_p"][0], n_tasks=tasks)
+    name = adaptation_of(study)
+    runs = rows_of(study, "boa", trajectory=name, rule="argmax").filter(pl.col("seed").is_not_null())
+    found = _moved(study, name, dict(runs.select("seed", "step").rows()), dict.fromkeys(runs["seed"], 0), gain_)
+    return replace(found, p_value=rows["null_p"][0])
+
+
+def _moved(study: Study, name: str, to: dict[int, int], since: dict[int, int], value: float) -> Ours:
+    """A trajectory's rate at one step minus that at another, each by seed; the steps are taken as given."""
+    cells = rows_of(study, "tasks", source=name).select("seed", "step", "task_id", "fast_1")
+    later, earlier = (
+        cells.filter(pl.col("step") == pl.col("seed").replace_strict(steps, default=None, return_dtype=pl.Int32))
+        for steps in (to, since)
+    )
+    both = later.join(earlier, on=["seed", "task_id"], suffix="_before", maintain_order="left")
+    change = both["fast_1"] - both["fast_1_before"]
+    found = mean_interval(change, both["task_id"], both["seed"], study.how, crossed=True, bounds=DIFFERENCE)
+    return Ours(value, found.low, found.high, n_tasks=both["task_id"].n_unique())
 
 
 def _first_run(study: Study, rule: str = "argmax") -> pl.DataFrame:
@@ -96,23 +118,39 @@ def _first_run(study: Study, rule: str = "argmax") -> pl.DataFrame:
 
 
 def peak_step(study: Study) -> Ours:
-    """The step that BoA picks, first seed."""
-    return first_of(_first_run(study), "step", NO_COMPARISON, "", "")
+    """The step that BoA picks, first seed; its interval is the cluster bootstrap's, of the choice over tasks."""
+    run = _first_run(study)
+    found = first_of(run, "step", NO_COMPARISON, "", "")
+    if found.value is None:
+        return found
+    cells = rows_of(study, "tasks", source=adaptation_of(study), seed=run["seed"][0])
+    rates = matrix(cells, "fast_1")
+    weights = resample(sorted(cells["task_id"].unique()), [0] * rates.shape[1], study.how)
+    if weights is None:
+        return found
+    ends = np.quantile((weights @ rates.T).argmax(axis=1), [0.025, 0.975], method="nearest")
+    return replace(found, low=float(ends[0]), high=float(ends[1]), n_tasks=rates.shape[1])
 
 
 def regression(study: Study) -> Ours:
     """Last step minus peak, first seed."""
-    rows = _first_run(study)
-    return Ours(rows["last_fast_1"][0] - rows["fast_1"][0]) if rows.height else Ours(missing=NO_COMPARISON)
+    rows, name = _first_run(study), adaptation_of(study)
+    if not rows.height:
+        return Ours(missing=NO_COMPARISON)
+    seed, last = rows["seed"][0], rows_of(study, "tasks", source=name)["step"].max()
+    fall = rows["last_fast_1"][0] - rows["fast_1"][0]
+    return _moved(study, name, {seed: last}, {seed: rows["step"][0]}, fall)
 
 
 def boa(study: Study, column: str) -> Ours:
     """A column of BoA (argmax), mean over seeds."""
     ends = ("low", "high") if column == "fast_1" else ("", "")
     missing = "fewer than two seeds" if column == "sd_seeds" else NO_COMPARISON
-    return first_of(
-        rows_of(study, "boa", trajectory=adaptation_of(study), seed=None, rule="argmax"), column, missing, *ends
-    )
+    name = adaptation_of(study)
+    found = first_of(rows_of(study, "boa", trajectory=name, seed=None, rule="argmax"), column, missing, *ends)
+    if column == "sd_seeds":
+        return of_runs(found, len(study.facts.trajectories[name].seeds) if name else 0, study.how.confidence)
+    return found
 
 
 def same_step(study: Study) -> Ours:
@@ -122,7 +160,9 @@ def same_step(study: Study) -> Ours:
     )
     if not rows.height:
         return Ours(missing=NO_COMPARISON)
-    return Ours(float((rows.group_by("seed").agg(pl.col("step").n_unique())["step"] == 1).mean()))
+    same = (rows.group_by("seed", maintain_order=True).agg(pl.col("step").n_unique())["step"] == 1).cast(pl.Float64)
+    found = mean_interval(same, range(len(same)), [0] * len(same), study.how, bounds=SHARE)  # runs, not tasks
+    return Ours(found.value, found.low, found.high, bare="one run")
 
 
 def probe(study: Study, step: int | str, subset: str, column: str) -> Ours:
@@ -131,10 +171,13 @@ def probe(study: Study, step: int | str, subset: str, column: str) -> Ours:
     if not rows.height:
         return Ours(missing="the study has no probe of this trajectory")
     wanted = {"first": rows["step"].min(), "last": rows["step"].max()}.get(str(step), step)
-    ends = {"rho": ("low", "high"), "change": ("change_low", "change_high")}.get(column, ("", ""))
+    ends = {"rho": ("low", "high"), "change": ("change_low", "change_high"), "nll_mean": ("nll_low", "nll_high")}.get(
+        column, ("", "")
+    )
     tasks = len(study.facts.trajectories[adaptation_of(study)].tasks)
     found = rows.filter(pl.col("step") == wanted).with_columns(n_tasks=pl.lit(tasks))
-    return first_of(found, column, f"no step {step}, or NLL or speedup do not vary", *ends)
+    ours = first_of(found, column, f"no step {step}, or NLL or speedup do not vary", *ends)
+    return counted(ours) if column == "n" else ours
 
 
 def budget(study: Study, arm: str, column: str) -> Ours:
@@ -151,7 +194,9 @@ def step_budget(study: Study, step: int, column: str) -> Ours:
     )
     if not rows.height:
         return Ours(missing=f"no TTT step {step} from the policy of the sample set")
-    return Ours(float(rows[column][0] * rows["n_tasks"][0]))
+    value = float(rows[column][0] * rows["n_tasks"][0])
+    teacher = float(rows["teacher_tokens"][0] * rows["n_tasks"][0])
+    return _tokens(study, adaptation_of(study), column, value, teacher, upto=step)
 
 
 def learning_rate(study: Study, rate: float, column: str = "fast_1") -> Ours:
@@ -199,9 +244,10 @@ def elsewhere(study: Study, tasks: str, step: int, column: str) -> Ours:
         return Ours(missing=f"the study adapts on no {tasks}")
     seed = study.facts.trajectories[name].seeds[0]
     ends = ("low", "high") if column == "fast_1" else ("", "")
-    return first_of(
+    found = first_of(
         rows_of(study, "trajectory", trajectory=name, seed=seed, step=step), column, f"no step {step}", *ends
     )
+    return counted(found) if column == "cumulative_rollouts" else found
 
 
 def elsewhere_delta(study: Study, tasks: str, step: int) -> Ours:
@@ -210,7 +256,13 @@ def elsewhere_delta(study: Study, tasks: str, step: int) -> Ours:
     rows = rows_of(study, "scaling", source=search_of(study)[0], task_set=tasks, metric="fast_1", k=1)
     if here.value is None or not rows.height:
         return Ours(missing=here.missing or f"no sample set on {tasks}")
-    return Ours(here.value - rows["value"][0])
+    name, source = _adapted(study, _subset(study, tasks)), search_of(study)[0]
+    seed = study.facts.trajectories[name].seeds[0]
+    drawn = rows_of(study, "tasks", source=source, step=None).group_by("task_id").agg(drawn=pl.col("fast_1").mean())
+    both = rows_of(study, "tasks", source=name, seed=seed, step=step).join(drawn, on="task_id", maintain_order="left")
+    gap = both["fast_1"] - both["drawn"]
+    found = mean_interval(gap, both["task_id"], both["seed"], study.how, bounds=DIFFERENCE)
+    return Ours(here.value - rows["value"][0], found.low, found.high, n_tasks=both.height)
 
 
 def alone(study: Study, task: str, step: int) -> Ours:
@@ -219,7 +271,9 @@ def alone(study: Study, task: str, step: int) -> Ours:
     if not name:
         return Ours(missing="the study adapts on no task alone")
     seed = study.facts.trajectories[name].seeds[0]
-    return first_of(rows_of(study, "trajectory", trajectory=name, seed=seed, step=step), "fast_1", f"no step {step}")
+    return of_rollouts(
+        rows_of(study, "tasks", source=name, seed=seed, step=step, task_id=task), "fast_1", f"no step {step}"
+    )
 
 
 def alone_step(study: Study, task: str) -> Ours:
@@ -228,7 +282,7 @@ def alone_step(study: Study, task: str) -> Ours:
     if not name:
         return Ours(missing="the study adapts on no task alone")
     rows = rows_of(study, "boa", trajectory=name, rule="argmax").filter(pl.col("seed").is_not_null())
-    return first_of(rows, "step", "no step to pick", "", "")
+    return replace(first_of(rows, "step", "no step to pick", "", ""), bare="a choice on one task in one run")
 
 
 def alone_early(study: Study) -> Ours:
@@ -237,7 +291,10 @@ def alone_early(study: Study) -> Ours:
     steps = [alone_step(study, task).value for task in tasks]
     if not steps or None in steps:
         return Ours(missing="the study does not adapt on each task alone")
-    return Ours(float(sum(step <= 2 for step in steps if step is not None)))
+    early = [float(step <= 2) for step in steps if step is not None]
+    found = mean_interval(early, tasks, [0] * len(early), study.how, bounds=SHARE)
+    ends = [None if end is None else end * len(early) for end in (found.low, found.high)]
+    return Ours(sum(early), *ends, n_tasks=len(early))
 
 
 def objective_boa(study: Study, objective: str, column: str, run: int | None = None) -> Ours:
@@ -249,9 +306,10 @@ def objective_boa(study: Study, objective: str, column: str, run: int | None = N
                 return Ours(missing=f"fewer than {run + 1} seeds")
             seed = None if run is None else sorted(facts.seeds)[run]
             ends = ("low", "high") if column == "fast_1" else ("", "")
-            return first_of(
+            found = first_of(
                 rows_of(study, "boa", trajectory=name, rule="argmax", seed=seed), column, "fewer than two seeds", *ends
             )
+            return of_runs(found, len(facts.seeds), study.how.confidence) if column == "sd_seeds" else found
     return Ours(missing=f"no trajectory has the objective {objective} on these tasks")
 
 
@@ -266,4 +324,22 @@ def objective_budget(study: Study, objective: str, column: str) -> Ours:
 def _budget_of(study: Study, source: str, column: str) -> Ours:
     rows = rows_of(study, "budget", source=source)
     rows = rows.with_columns(all_tokens=pl.col("student_tokens") + pl.col("teacher_tokens"))
-    return first_of(rows, column, NO_COMPARISON)
+    found = first_of(rows, column, NO_COMPARISON)
+    if found.value is None or column not in ("student_tokens", "all_tokens"):
+        return counted(found)
+    return _tokens(study, source, column, float(found.value), float(rows["teacher_tokens"][0]))
+
+
+def _tokens(study: Study, source: str, column: str, value: float, teacher: float, upto: int | None = None) -> Ours:
+    """Tokens of a source with the interval of the student's over tasks; what a teacher scored is counted."""
+    if column == "teacher_tokens":
+        return counted(Ours(value))
+    cells = rows_of(study, "tasks", source=source)
+    cells = cells if upto is None else cells.filter(pl.col("step") <= upto)
+    spent = cells.group_by("task_id", "seed").agg(
+        tokens=(pl.col("n") * (pl.col("mean_tokens") + pl.col("mean_prompt_tokens"))).sum()
+    ).sort("task_id", "seed")  # fmt: skip
+    fixed = teacher if column == "all_tokens" else 0.0
+    found = over_tasks(value - fixed, spent["tokens"], spent["task_id"], spent["seed"], study, crossed=True)
+    ends = [None if end is None else end + fixed for end in (found.low, found.high)]
+    return Ours(value, *ends, n_tasks=found.n_tasks)

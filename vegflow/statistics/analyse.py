@@ -89,6 +89,6 @@ def tabulate(
         schema = ANALYSIS_TABLES[name]
         table = getattr(kept, name).select(schema.names).to_arrow(compat_level=pl.CompatLevel.oldest()).cast(schema)
         tables[name] = check(table, schema, name)
-    frames = {name: pl.DataFrame(pl.from_arrow(table)) for name, table in tables.items() if name != "candidates"}
+    frames = {name: pl.DataFrame(pl.from_arrow(table)) for name, table in tables.items()}
     tables["claims"] = to_table(claims(paper, Study(facts, frames, how)), ANALYSIS_TABLES["claims"])
     return {name: tables[name] for name in ANALYSIS_TABLES}

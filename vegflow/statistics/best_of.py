@@ -4,10 +4,29 @@ Knows arrays of verdicts and rewards; where they come from, and the intervals, a
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Concatenate, ParamSpec
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+P = ParamSpec("P")
+SMALL = 512
+"""Samples of a task up to which tables over their number are kept for the next task."""
+
+
+def kept_while_small(table: Callable[Concatenate[int, P], np.ndarray]) -> Callable[Concatenate[int, P], np.ndarray]:
+    """Cache a table that grows with its first argument, a number of samples, for numbers up to `SMALL`.
+
+    Beyond, each task has a number of its own and a table of megabytes: kept, they would grow with the study.
+    """
+    kept = functools.lru_cache(maxsize=2048)(table)
+
+    @functools.wraps(table)
+    def found(n: int, *rest: P.args, **more: P.kwargs) -> np.ndarray:
+        return kept(n, *rest, **more) if n <= SMALL else table(n, *rest, **more)
+
+    return found
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:
@@ -52,19 +71,23 @@ def passes_at_k(n: ArrayLike, c: ArrayLike, k: ArrayLike) -> np.ndarray:
     return np.where(k > n, np.nan, np.where(n - c < k, 1.0, 1.0 - ratio))
 
 
-@functools.lru_cache(maxsize=1024)
 def log_factorials(n: int) -> np.ndarray:
     """Log 0! .. log n!, not to be written to."""
+    return _log_factorials(1 << n.bit_length())[: n + 1]
+
+
+@functools.cache
+def _log_factorials(n: int) -> np.ndarray:
     return np.r_[0.0, np.cumsum(np.log(np.arange(1, n + 1)))]
 
 
-@functools.lru_cache(maxsize=4096)
+@kept_while_small
 def pass_table(n: int, ks: tuple[int, ...]) -> np.ndarray:
     """pass@k [n + 1, K] for every number of passes among n, not to be written to."""
     return passes_at_k(n, np.arange(n + 1)[:, None], np.array(ks)[None])
 
 
-@functools.lru_cache(maxsize=4096)
+@kept_while_small
 def best_weights(n: int, ks: tuple[int, ...]) -> np.ndarray:
     """Weights C(i - 1, k - 1) / C(n, k) [K, n] of the i-th smallest of n in the expected maximum of k; NaN if k > n."""
     logs, out, rank = log_factorials(n), np.zeros((len(ks), n)), np.arange(1, n + 1)

@@ -14,6 +14,11 @@ from vegflow.statistics.paper import PaperNumber
 FEWEST_TASKS = 6
 """Below this many tasks no sign-flip test of task means can reach 5 % (2 / 2^n), so nothing is decided."""
 LEVEL = 0.05
+NO_INTERVAL = {
+    "p": "a p-value belongs to one set of data",
+    "statistic": "a test statistic belongs to one set of data",
+}
+"""Units of which no interval is made, and why."""
 
 
 def claims(numbers: Sequence[PaperNumber], study: Study) -> list[dict]:
@@ -22,6 +27,10 @@ def claims(numbers: Sequence[PaperNumber], study: Study) -> list[dict]:
     for number in numbers:
         ours = evaluate(number, study)
         verdict, reason = judge(number, ours, paper_setup=study.facts.paper_setup)
+        if ours.value is not None and ours.low is None:
+            reason += (
+                f"; no interval: {ours.bare or NO_INTERVAL.get(number.unit, 'too little varies, or one task only')}"
+            )
         rows.append(
             {
                 "id": number.id,
@@ -32,6 +41,7 @@ def claims(numbers: Sequence[PaperNumber], study: Study) -> list[dict]:
                 "ours": None if ours.value is None else float(ours.value),
                 "low": ours.low,
                 "high": ours.high,
+                "n_tasks": ours.n_tasks if ours.low is not None else 0,
                 "difference": None if None in (ours.value, number.value) else float(ours.value - number.value),
                 "inside": None
                 if None in (ours.low, ours.high, number.value)

@@ -140,8 +140,8 @@ def partial_influence(x: Side, y: Side, control: Side) -> np.ndarray | None:
     return found[0] / root + by_xz * found[1] + by_yz * found[2]
 
 
-def within_influence(x: Side, y: Side, tasks: Sequence[str]) -> tuple[np.ndarray, np.ndarray] | None:
-    """Influence values [T] of whole tasks on `within_spearman`, and their names; None where nothing varies."""
+def within_influence(x: Side, y: Side, tasks: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """Influence values [T] of whole tasks on `within_spearman`, their names, and what each weighs; None where nothing varies."""
     names = np.unique(np.asarray(tasks))
     _, parts = _products_within(x, y, tasks)
     sxx, syy, sxy = parts.sum(axis=0)
@@ -149,7 +149,7 @@ def within_influence(x: Side, y: Side, tasks: Sequence[str]) -> tuple[np.ndarray
         return None
     rho = sxy / np.sqrt(sxx * syy)
     psi = parts[:, 2] / np.sqrt(sxx * syy) - rho / 2 * (parts[:, 0] / sxx + parts[:, 1] / syy)
-    return psi * len(names), names
+    return psi * len(names), names, np.sqrt(parts[:, 0] * parts[:, 1])
 
 
 def _products_within(x: Side, y: Side, tasks: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

@@ -1,7 +1,7 @@
-"""Intervals of means over tasks: Student's t on task means, with bounds respected and small numbers of tasks allowed for.
+"""Intervals of means over tasks: which method which quantity gets, and how the variance of a mean is estimated.
 
 Knows units (one value a task and seed). Tasks are the independent units; the percentile bootstrap of few tasks is too
-short (docs/statistics.md has the table), so quantiles are Student's with as many degrees of freedom as tasks leave.
+short (docs/statistics.md has the table). Shares and ratios are bounded and skewed: `bounded` has their ends.
 """
 
 from collections.abc import Sequence
@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from scipy import special, stats
 
 from vegflow.statistics.bootstrap import Interval, Resampling
+from vegflow.statistics.bounded import ratio_ends, ratio_ends_of_moments, share_ends, share_ends_of_moments
 
 SHARE = (0.0, 1.0)
 """Bounds of a share."""
@@ -43,10 +44,9 @@ def mean_interval(
         return Interval(None)
     _, of_unit, counts = np.unique(names[known], return_inverse=True, return_counts=True)
     means = np.bincount(of_unit, weights=array[known]) / counts
-    variance, df = (means.var(ddof=1) / len(means), len(means) - 1.0) if len(means) > 1 else (0.0, 0.0)
-    if crossed and len(means) > 1:
-        variance, df = crossed_variance(array, names, np.asarray(seeds)) or (variance, df)
-    return interval(float(means.mean()), variance, df, len(means), how.confidence, bounds)
+    if crossed and len(means) > 1 and (found := crossed_variance(array, names, np.asarray(seeds))):
+        return interval(float(means.mean()), *found, len(means), how.confidence, bounds)
+    return interval_of_means(means, how, bounds)
 
 
 def task_means(values: np.ndarray, tasks: np.ndarray) -> np.ndarray:
@@ -60,44 +60,40 @@ def task_means(values: np.ndarray, tasks: np.ndarray) -> np.ndarray:
 
 
 def interval_of_means(means: np.ndarray, how: Resampling, bounds: Bounds | None = None) -> Interval:
-    """As `mean_interval`, of task means [T] without gaps."""
-    spread = means.var(ddof=1) / len(means) if len(means) > 1 else 0.0
-    return interval(float(means.mean()), float(spread), len(means) - 1.0, len(means), how.confidence, bounds)
+    """As `mean_interval`, of task means [T] without gaps: what `interval` does, from more than two moments."""
+    value, n = float(means.mean()), len(means)
+    spread = float(means.var(ddof=1)) / n if n > 1 else 0.0
+    if spread >= EXACTLY_EQUAL and bounds == SHARE:
+        return Interval(value, *share_ends(means, how.confidence))
+    if spread >= EXACTLY_EQUAL and bounds == POSITIVE and value > 0 and means.min() >= 0:
+        return Interval(value, *ratio_ends(means, how.confidence))
+    return interval(value, spread, n - 1.0, n, how.confidence, bounds)
 
 
 def interval(
-    value: float, variance: float, df: float, n_tasks: int, confidence: float, bounds: Bounds | None = None
+    value: float, variance: float, df: float, n_tasks: float, confidence: float, bounds: Bounds | None = None
 ) -> Interval:
-    """Interval of a mean whose variance is estimated with `df` degrees of freedom from `n_tasks` tasks.
+    """Interval of a mean whose variance is estimated with `df` degrees of freedom (at least one) from `n_tasks` tasks.
 
-    - A share m: the score interval (Wilson 1927) with Student's quantile and the effective number of tasks
-      m(1 - m) / variance, so that it stays inside [0, 1] and does not shrink to nothing near its ends. The variance
-      of a task is that seen, plus one task's worth of the largest possible, m(1 - m): few tasks of which most are
-      near 0 show too little of it (docs/statistics.md).
-    - A mean of ratios m: m exp(-+ t s / m), Student's t on its logarithm by the delta method, so that it stays above 0 and
-      reaches further upwards, as few tasks with large speedups do.
-    - Any other value: value -+ t s, cut at its bounds.
+    - A share: the posterior of its mean with half a task's worth of belief at either bound (`bounded.share_ends`).
+    - A mean of ratios: the logarithms taken for normal, with the tail that few tasks do not show (`bounded.ratio_ends`).
+    - Any other value: Student's value -+ t s, cut at its bounds.
     - All tasks equal: their value v has a probability of at least (alpha/2)^(1/T), so the mean lies within
       1 - (alpha/2)^(1/T) of the way from v to either bound; without bounds nothing can be said and there are no ends.
     """
-    if n_tasks < 2:
+    if n_tasks <= 1:
         return Interval(value)
-    tail = (1 - confidence) / 2
+    tail, df = (1 - confidence) / 2, max(df, 1.0)
     if variance < EXACTLY_EQUAL:
         if bounds is None or np.isinf(bounds).any():
             return Interval(value)
         room = 1 - tail ** (1 / n_tasks)
         return Interval(value, value - room * (value - bounds[0]), value + room * (bounds[1] - value))
-    t = float(special.stdtrit(df, 1 - tail))
-    if bounds == SHARE and 0 < value < 1:
-        variance = (variance * (n_tasks - 1) + value * (1 - value) / n_tasks) / n_tasks
-        effective = value * (1 - value) / variance
-        centre = (value + t**2 / (2 * effective)) / (1 + t**2 / effective)
-        half = t / (1 + t**2 / effective) * np.sqrt(variance + t**2 / (4 * effective**2))
-        return Interval(value, float(max(0.0, centre - half)), float(min(1.0, centre + half)))
-    half = t * float(np.sqrt(variance))
+    if bounds == SHARE:
+        return Interval(value, *share_ends_of_moments(value, variance, df, n_tasks, confidence))
     if bounds == POSITIVE and value > 0:
-        return Interval(value, value * float(np.exp(-half / value)), value * float(np.exp(half / value)))
+        return Interval(value, *ratio_ends_of_moments(value, variance, df, n_tasks, confidence))
+    half = float(special.stdtrit(df, 1 - tail)) * float(np.sqrt(variance))
     low, high = value - half, value + half
     return Interval(value, *((low, high) if bounds is None else (max(low, bounds[0]), min(high, bounds[1]))))
 
@@ -125,21 +121,25 @@ def crossed_variance(values: np.ndarray, tasks: np.ndarray, seeds: np.ndarray) -
     return variance, float(np.clip(df, 1.0, t - 1))
 
 
-def clustered(influence: np.ndarray, tasks: np.ndarray) -> tuple[float, int]:
-    """Variance of a statistic from its samples' influence values [N] (mean 0), summed within tasks; and the tasks.
+def clustered(influence: np.ndarray, tasks: np.ndarray, weights: np.ndarray | None = None) -> tuple[float, float]:
+    """Variance of a statistic from its samples' influence values [N] (mean 0), summed within tasks; and how many tasks count.
 
-    T / (T - 1) sum_t (sum_{i in t} psi_i / N)^2: the linearised cluster bootstrap (Davison & Hinkley 1997, 2.7.2).
+    G / (G - 1) sum_t (sum_{i in t} psi_i / N)^2: the linearised cluster bootstrap (Davison & Hinkley 1997, 2.7.2). Tasks
+    that hold most of the samples decide alone, so G is the effective number of tasks (sum w)^2 / sum w^2 (Kish 1965;
+    Carter, Schnepel & Steigerwald 2017), w the samples of each, or `weights` [T] in the order of the tasks' names. Equal
+    tasks count fully. The variance is 0 if one task holds all.
     """
     _, of_sample = np.unique(tasks, return_inverse=True)
     sums = np.bincount(of_sample, weights=influence) / len(influence)
-    t = len(sums)
-    return (float(t / (t - 1) * (sums**2).sum()) if t > 1 else 0.0), t
+    w = np.bincount(of_sample).astype(float) if weights is None else weights
+    effective = float(w.sum() ** 2 / (w @ w)) if w.any() else 1.0
+    return (effective / (effective - 1) * float(sums @ sums) if effective > 1 + 1e-9 else 0.0), effective
 
 
-def correlation_interval(rho: float | None, variance: float, n_tasks: int, confidence: float) -> Interval:
+def correlation_interval(rho: float | None, variance: float, n_tasks: float, confidence: float) -> Interval:
     """Interval of a correlation: Student's t on Fisher's z = atanh(rho), se_z = se / (1 - rho^2)."""
-    if rho is None or n_tasks < 2 or variance < EXACTLY_EQUAL or abs(rho) >= 1:
+    if rho is None or n_tasks <= 1 or variance < EXACTLY_EQUAL or abs(rho) >= 1:
         return Interval(rho)
-    half = stats.t.ppf(0.5 + confidence / 2, n_tasks - 1) * np.sqrt(variance) / (1 - rho**2)
+    half = stats.t.ppf(0.5 + confidence / 2, max(n_tasks - 1, 1.0)) * np.sqrt(variance) / (1 - rho**2)
     low, high = np.tanh(np.arctanh(rho) - half), np.tanh(np.arctanh(rho) + half)
     return Interval(rho, float(low), float(high))

@@ -3,14 +3,16 @@
 Knows the analysis tables' columns; the measures themselves are in `search_measures` and `adaptation_measures`.
 """
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import polars as pl
-from scipy import stats
+from scipy import special, stats
 
 from vegflow.config.analysis import StudyFacts
 from vegflow.statistics.bootstrap import Resampling
+from vegflow.statistics.intervals import Bounds, mean_interval
 from vegflow.statistics.samples import comparison_set
 
 NO_COMPARISON = "the study names no comparison of a sample set with a trajectory"
@@ -27,7 +29,10 @@ class Study:
 
 @dataclass(frozen=True)
 class Ours:
-    """Our value, its interval, and how many tasks (independent units) it rests on; or `missing`, why there is none."""
+    """Our value, its interval, and how many tasks (independent units) it rests on; or `missing`, why there is none.
+
+    `bare` says why a value has no interval, where that is so by its nature.
+    """
 
     value: float | None = None
     low: float | None = None
@@ -35,6 +40,7 @@ class Ours:
     p_value: float | None = None
     n_tasks: int = 0
     missing: str = ""
+    bare: str = ""
 
 
 def rows_of(study: Study, table: str, **where: object) -> pl.DataFrame:
@@ -68,6 +74,33 @@ def first_of(rows: pl.DataFrame, column: str, missing: str, low: str = "low", hi
         return Ours(missing=missing)
     row = rows.row(0, named=True)
     return Ours(row[column], row.get(low), row.get(high), row.get(p), n_tasks=int(row.get("n_tasks") or 0))
+
+
+def counted(found: Ours) -> Ours:
+    """A number that is counted and not estimated: nothing is uncertain about it, so its interval is the number itself."""
+    return found if found.value is None else replace(found, low=found.value, high=found.value, n_tasks=0)
+
+
+def of_runs(found: Ours, runs: int, confidence: float) -> Ours:
+    """A standard deviation of shares over runs: sd sqrt((R - 1) / chi^2), the runs taken for normal; at most 1/2, as of any share."""
+    if not found.value or runs < 2:
+        return replace(found, bare="the runs do not differ" if runs > 1 else "one run")
+    tail = (1 - confidence) / 2
+    low, high = (found.value * math.sqrt((runs - 1) / float(special.chdtri(runs - 1, p))) for p in (tail, 1 - tail))
+    return replace(found, low=low, high=max(found.value, min(high, 0.5)), n_tasks=0)
+
+
+def over_tasks(value: float, values: pl.Series, tasks: pl.Series, seeds: pl.Series, study: Study, *,
+               crossed: bool = False, bounds: Bounds | None = None) -> Ours:  # fmt: skip
+    """`value`, a multiple of the mean over tasks of `values` (one a task and seed), with the interval of that mean."""
+    found = mean_interval(
+        values.to_numpy(), tasks.to_list(), seeds.to_list(), study.how, crossed=crossed, bounds=bounds
+    )
+    n = tasks.n_unique()
+    if found.value is None or found.low is None or found.high is None:
+        return Ours(value, n_tasks=n)
+    times = value / found.value if found.value else 1.0
+    return Ours(value, found.low * times, found.high * times, n_tasks=n)
 
 
 def of_rollouts(rows: pl.DataFrame, column: str, missing: str) -> Ours:

@@ -5,7 +5,6 @@ checks all K for correctness first, is the special case m = K: stopping at the f
 surprisal returns the surprisal-guided pick, stopping at the third correct one the surprisal-guided-top3 pick.
 """
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,7 +13,7 @@ import polars as pl
 
 from vegflow.config.analysis import StudyFacts
 from vegflow.selection import Samples, resolve_order
-from vegflow.statistics.best_of import expected_bests, log_factorials, pass_table
+from vegflow.statistics.best_of import expected_bests, kept_while_small, log_factorials, pass_table
 from vegflow.statistics.bootstrap import Resampling
 from vegflow.statistics.intervals import DIFFERENCE, SHARE, interval_of_means, task_means
 from vegflow.statistics.paired import task_permutation
@@ -99,7 +98,7 @@ def random_curve(samples: Samples, stop: Stop, ms: Sequence[int]) -> np.ndarray:
     return np.stack([full, won, evaluated, seconds])
 
 
-@functools.lru_cache(maxsize=4096)
+@kept_while_small
 def _hypergeometric(n: int, c: int, b: int) -> np.ndarray:
     """P(J_i = j) [n + 1, b] for i = 0..n draws and j < b hits of c among n."""
     logs = log_factorials(n)

@@ -25,11 +25,27 @@ class Population:
 
     `tail` > 0 makes rare programs fast; 0 makes speedup independent of probability, so no order beats another.
     `drift` multiplies the logits of the adapted policy by 1 + drift a step, in each run times a lognormal factor of
-    its own; 0 is a policy that never changes.
+    its own; 0 is a policy that never changes. `correct` is the share of programs that are; log speedups have the mean
+    `speed`, the standard deviation `between` between tasks and `within` inside them; logits that of `logits`.
     """
 
     tail: float = 1.0
     drift: float = 0.15
+    correct: float = 0.8
+    speed: float = -0.05
+    between: float = 0.2
+    within: float = 0.2
+    logits: float = 1.5
+
+
+POPULATIONS = {
+    "planted": Population(),
+    "hard tasks": Population(correct=0.35, speed=-0.25),
+    "tasks alike": Population(between=0.03, logits=0.7),
+    "heavy tail": Population(between=1.2, within=0.4),
+}
+"""The population that the tests know, and three that differ where intervals of few tasks go wrong: most tasks without a
+fast program, tasks that hardly differ, and speedups of two orders of magnitude, as the paper's."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +74,12 @@ class Task:
 
 def draw_task(population: Population, rng: np.random.Generator) -> Task:
     """A task of the population."""
-    logits = rng.normal(0, 1.5, PROGRAMS)
+    logits = rng.normal(0, population.logits, PROGRAMS)
     rarity = (logits.max() - logits) / 3
-    level = rng.normal(0, 0.2)
-    speedup = np.exp(level + rng.normal(-0.05, 0.2, PROGRAMS) + 0.3 * population.tail * (rarity - 0.7))
-    return Task(logits, rng.random(PROGRAMS) < 0.8, speedup, rng.integers(5, 30, PROGRAMS))
+    level = rng.normal(0, population.between)
+    noise = rng.normal(population.speed, population.within, PROGRAMS)
+    speedup = np.exp(level + noise + 0.3 * population.tail * (rarity - 0.7))
+    return Task(logits, rng.random(PROGRAMS) < population.correct, speedup, rng.integers(5, 30, PROGRAMS))
 
 
 def draw_samples(task: Task, k: int, rng: np.random.Generator, sharpen: float = 1.0) -> Samples:

@@ -83,6 +83,7 @@ def _run(fixed: pl.DataFrame, how: Resampling) -> list[dict[str, Any]]:
                 "step": step,
                 "n": len(x),
                 "nll_mean": float(x.mean()),
+                "nll": x - x.mean(),
                 "rho": found.rho,
                 "p_value": found.p_value,
                 "rho_within": within.rho,
@@ -129,6 +130,7 @@ def _mean_run(runs: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
             if any(one["psi"] is None for one in at)
             else np.concatenate([one["psi"] * total / one["n"] / len(at) for one in at]),
         }
+        row["nll"] = np.concatenate([one["nll"] * total / one["n"] / len(at) for one in at])
         for key in ("nll_mean", "rho", "rho_within", "surprisal_fast_1", "confidence_fast_1"):
             values = [one[key] for one in at]
             row[key] = None if any(v is None for v in values) else float(np.mean(values))
@@ -149,8 +151,10 @@ def _rows(steps: list[dict[str, Any]], how: Resampling) -> list[dict[str, Any]]:
             value = float(at["rho"] - first["rho"])
             change = interval(value, moved, n_tasks - 1.0, n_tasks, how.confidence).columns("change", "change_")
         keep = ("step", "n", "nll_mean", "p_value", "rho_within", "within_p", "surprisal_fast_1", "confidence_fast_1")
+        moved_nll, of_tasks = clustered(at["nll"], at["tasks"])
         rows.append(
             {key: at[key] for key in keep}
+            | interval(at["nll_mean"], moved_nll, of_tasks - 1.0, of_tasks, how.confidence).columns("nll_mean", "nll_")
             | correlation_interval(at["rho"], variance, n_tasks, how.confidence).columns("rho")
             | change
         )

@@ -5,6 +5,7 @@ Knows the stored tables; computes nothing but rates per task, seed and step.
 
 import polars as pl
 
+from vegflow.artifacts.rollouts import FURTHER
 from vegflow.config.analysis import StudyFacts
 from vegflow.errors import ArtifactError
 
@@ -12,6 +13,8 @@ ROLLOUT_COLUMNS = (
     "rollout_id", "source", "step", "task_id", "policy_id", "seed", "index", "logprob", "logprob_tempered", "n_tokens",
     "n_prompt_tokens", "completion",
 )  # fmt: skip
+FURTHER_COLUMNS = tuple(FURTHER.names)
+"""Of rollouts from elsewhere, where they have them."""
 EVALUATION_COLUMNS = (
     "rollout_id", "candidate_sha256", "status", "reason", "correct", "fast_1", "fast", "speedup", "speedup_low",
     "speedup_high", "headroom", "reference_us", "evaluate_wall_s", "evaluate_cpu_s",
@@ -19,7 +22,7 @@ EVALUATION_COLUMNS = (
 OPTIONAL = (
     "source", "step", "policy_id", "seed", "index", "logprob_tempered", "n_prompt_tokens", "completion", "candidate_sha256",
     "status", "reason", "fast_1", "fast", "speedup_low", "speedup_high", "headroom", "reference_us", "evaluate_wall_s",
-    "evaluate_cpu_s",
+    "evaluate_cpu_s", *FURTHER_COLUMNS,
 )  # fmt: skip
 """Columns that tables from elsewhere may lack."""
 CELL = ["source", "seed", "step", "task_id"]
@@ -60,7 +63,7 @@ def join_samples(rollouts: pl.DataFrame, evaluations: pl.DataFrame) -> pl.DataFr
     `candidate` is the program's digest, or the completion's text where no program could be assembled. Raises
     ArtifactError if a rollout has no verdict or two.
     """
-    kept = [name for name in ROLLOUT_COLUMNS if name in rollouts.columns]
+    kept = [name for name in (*ROLLOUT_COLUMNS, *FURTHER_COLUMNS) if name in rollouts.columns]
     joined = rollouts.select(kept).join(evaluations.select(EVALUATION_COLUMNS), on="rollout_id", how="left")
     if joined.height > rollouts.height or rollouts["rollout_id"].n_unique() < rollouts.height:
         raise ArtifactError("rollouts or evaluations: a rollout_id stands twice; were two studies mixed?")

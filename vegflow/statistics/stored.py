@@ -5,24 +5,35 @@ processes may share them.
 """
 
 import multiprocessing
-from collections.abc import Iterable, Sequence
+import tempfile
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import polars as pl
 import pyarrow as pa
 
 from vegflow.artifacts.evaluations import EVALUATIONS
-from vegflow.artifacts.frames import scan_frame, task_blocks
-from vegflow.artifacts.rollouts import ROLLOUTS
+from vegflow.artifacts.frames import scan_frame, task_blocks, tasks_of
+from vegflow.artifacts.rollouts import FURTHER, ROLLOUTS
 from vegflow.config.analysis import AnalysisConfig, StudyFacts
 from vegflow.errors import ArtifactError
 from vegflow.statistics.analyse import tabulate
 from vegflow.statistics.paper import PaperNumber
+from vegflow.statistics.rearrange import rearrange, worthwhile
 from vegflow.statistics.reduce import Reduced, Wanted, reduce, together, wanted
-from vegflow.statistics.samples import EVALUATION_COLUMNS, OPTIONAL, ROLLOUT_COLUMNS, completed, join_samples
+from vegflow.statistics.samples import (
+    EVALUATION_COLUMNS,
+    FURTHER_COLUMNS,
+    OPTIONAL,
+    ROLLOUT_COLUMNS,
+    completed,
+    join_samples,
+)
 
+Work, Made = TypeVar("Work"), TypeVar("Made")
 BLOCK = 1_000_000
 """Rollouts of a block: about 1 GB while it is reduced."""
 
@@ -38,16 +49,34 @@ class Source:
     def scan(self) -> tuple[pl.LazyFrame, pl.LazyFrame]:
         """Both tables, the columns that the analysis looks at. Raises ArtifactError for files that do not fit."""
         optional = OPTIONAL if self.foreign else ()
-        columns = [name for name in EVALUATION_COLUMNS if name != "rollout_id"]
+        schema = pa.schema([*ROLLOUTS, *FURTHER]) if self.foreign else ROLLOUTS
+        of_rollouts, of_evaluations = self.wanted()
         return (
-            scan_frame(self.rollouts, ROLLOUTS, ROLLOUT_COLUMNS, optional=optional),
+            scan_frame(self.rollouts, schema, of_rollouts, optional=optional),
             scan_frame(
                 self.evaluations,
                 EVALUATIONS,
-                ["rollout_id", "task_id", *columns],
+                of_evaluations,
                 optional=(*optional, "task_id") if optional else (),
             ),
         )
+
+    def wanted(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Columns of rollouts and of evaluations that are looked at, where there are such."""
+        verdict = tuple(name for name in EVALUATION_COLUMNS if name != "rollout_id")
+        return (*ROLLOUT_COLUMNS, *(FURTHER_COLUMNS if self.foreign else ())), ("rollout_id", "task_id", *verdict)
+
+    def places(self) -> dict[str, frozenset[str]]:
+        """Tasks whose rows each file has; files that do not name their tasks are left out."""
+        return {path: tasks for path in (*self.rollouts, *self.evaluations) if (tasks := tasks_of(path)) is not None}
+
+    def of(self, tasks: Collection[str], places: Mapping[str, frozenset[str]]) -> "Source":
+        """The files among these that may have rows of some tasks."""
+
+        def holding(paths: tuple[str, ...]) -> tuple[str, ...]:
+            return tuple(path for path in paths if path not in places or not places[path].isdisjoint(tasks))
+
+        return replace(self, rollouts=holding(self.rollouts), evaluations=holding(self.evaluations))
 
     def columns(self) -> list[str]:
         """Columns that `block` has; no rows are read."""
@@ -90,23 +119,48 @@ def analyse_stored(
     blocks: list[list[str] | None] = [None] if n_samples <= most else list(task_blocks(rollouts, most))
     what = wanted(config, facts, source.columns(), n_samples)
     scored = nll["rollout_id"].unique()
-    work = [(source, block, scored, _of(selections, block), what) for block in blocks]
-    parts = list(_all(work, min(processes, len(blocks))))
+    with tempfile.TemporaryDirectory(prefix="vegflow-analysis-") as folder:
+        own = _sources(source, blocks, Path(folder), processes)
+        work = [(one, block, scored, _of(selections, block), what) for one, block in zip(own, blocks, strict=True)]
+        parts = list(_all(_one, work, min(processes, len(blocks))))
     return tabulate(together(parts), what, nll, updates, paper)
+
+
+def _sources(source: Source, blocks: list[list[str] | None], folder: Path, processes: int) -> list[Source]:
+    """What each block has to read: of the files those that hold its tasks, or files of its own, written to `folder` first."""
+    tasks = [block for block in blocks if block is not None]
+    if len(tasks) < len(blocks):
+        return [source] * len(blocks)
+    places = source.places()
+    narrow = [source.of(block, places) for block in tasks]
+    if not worthwhile([len(one.rollouts) for one in narrow], len(source.rollouts)):
+        return narrow
+    of_rollouts, of_evaluations = source.wanted()
+    work = [(source.rollouts, of_rollouts, tasks, folder / "rollouts")]
+    if all(path in places for path in source.evaluations):
+        work.append((source.evaluations, of_evaluations, tasks, folder / "evaluations"))
+    rollouts, *evaluations = _all(_rearranged, work, min(processes, len(work)))
+    judged = [(path,) for path in evaluations[0]] if evaluations else [source.evaluations] * len(tasks)
+    # Written files have the columns that are looked at and no others, as files from elsewhere may.
+    return [Source((path,), own, foreign=True) for path, own in zip(rollouts, judged, strict=True)]
+
+
+def _rearranged(work: tuple[tuple[str, ...], tuple[str, ...], list[list[str]], Path]) -> list[str]:
+    return rearrange(*work)
 
 
 def _of(selections: pl.DataFrame | None, tasks: list[str] | None) -> pl.DataFrame | None:
     return selections if selections is None or tasks is None else selections.filter(pl.col("task_id").is_in(tasks))
 
 
-def _all(work: list[tuple], processes: int) -> Iterable[Reduced]:
+def _all(make: Callable[[Work], Made], work: Sequence[Work], processes: int) -> Iterable[Made]:
     if processes < 2:
-        yield from map(_one, work)
+        yield from map(make, work)
         return
     # A forked child of a process with polars' threads may hang, so children start afresh.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, mp_context=context) as pool:
-        yield from pool.map(_one, work)
+        yield from pool.map(make, work)
 
 
 def _one(work: tuple[Source, list[str] | None, pl.Series, pl.DataFrame | None, Wanted]) -> Reduced:

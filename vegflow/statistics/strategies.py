@@ -125,8 +125,26 @@ def compare(table: pl.DataFrame, how: Resampling, *, share: bool) -> dict:
         "wilcoxon_p": signed_rank.p_value if signed_rank else None,
         "permutation_p": task_permutation(d, tasks, how.seed) if len(d) else None,
         "posterior": positive_probability(d, tasks),
-        "cohens_h": cohens_h(_mean(first, tasks) or 0.0, _mean(second, tasks) or 0.0) if share and len(d) else None,
+        **_effect(first, second, tasks, how, share=share and len(d) > 0).columns("cohens_h", "h_"),
     }
+
+
+def _effect(first: np.ndarray, second: np.ndarray, tasks: list[str], how: Resampling, *, share: bool) -> Interval:
+    """Cohen's h of two shares of the same pairs, by the delta method over tasks.
+
+    h = phi(p) - phi(q), phi'(p) = 1 / sqrt(p (1 - p)); the slopes are taken half a task away from 0 and 1, where they
+    have none.
+    """
+    if not share:
+        return Interval(None)
+    p, q = _mean(first, tasks) or 0.0, _mean(second, tasks) or 0.0
+    n = len(set(tasks))
+    slopes = [1 / np.sqrt(inner * (1 - inner)) for inner in ((n * p + 0.5) / (n + 1), (n * q + 0.5) / (n + 1))]
+    found = mean_interval(slopes[0] * (first - p) - slopes[1] * (second - q), tasks, [0] * len(tasks), how)
+    h = cohens_h(p, q)
+    if found.low is None or found.high is None:
+        return Interval(h)
+    return Interval(h, max(h + found.low, -np.pi), min(h + found.high, np.pi))
 
 
 def head_to_head(selections: pl.DataFrame, tasks: pl.DataFrame, facts: StudyFacts) -> list[dict]:

@@ -1,6 +1,7 @@
 # Report: figures and one HTML file that works offline, from the analysis tables.
 #
-# In:  results/STUDY/tables/*.parquet, resources/paper/caveats.yaml, resources/measured/*/tables/claims.parquet
+# In:  results/STUDY/tables/*.parquet, results/STUDY/reward_models/*/ranking/*.parquet, resources/paper/caveats.yaml,
+#      resources/measured/*/tables/claims.parquet
 # Out: results/STUDY/figures/*.json (Vega-Lite), results/STUDY/report.html
 
 
@@ -34,6 +35,7 @@ rule render:
         staged=study.frontier_tables(),
         staged_figures=study.frontier_figures(),
         measured=study.measured_claims(),
+        rankings=study.reward_rankings(),
         caveats=f"{RESOURCES}/paper/caveats.yaml",
         templates=[
             os.path.relpath(ROOT / "vegflow" / "report" / name)
@@ -53,6 +55,7 @@ rule render:
         options=options.render(),
         code=code_digest("workflow/scripts/render.py"),
         versions=versions("jinja2", "polars", "vl-convert-python"),
+        jobs=BENCHMARKS,
     shell:
         "python -m vegflow.warm render --options {params.options:q} --tables {input.tables} --figures {input.figures}"
-        " --staged {input.staged} --staged_figures {input.staged_figures} --measured {input.measured} --caveats {input.caveats} --output {output} > {log} 2>&1"
+        " --staged {input.staged} --staged_figures {input.staged_figures} --measured {input.measured} --rankings {input.rankings} --caveats {input.caveats} --jobs {params.jobs:q} --output {output} > {log} 2>&1"
