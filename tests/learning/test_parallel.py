@@ -37,8 +37,8 @@ CASES = {
     "llama": ("llama", {"objective": "grpo", "lora": {"rank": 2, "alpha": 4}}),
     "llama_taught": ("llama", {"objective": "sdpo_paper_prompt", "lora": {"rank": 2, "alpha": 4}, "token_budget": 256}),
     # From an adapter, with the KL to what there was without it.
-    "second_step": ("gpt_oss", {"objective": "grpo", "kl_weight": 0.1}),
-    "llama_second_step": ("llama", {"objective": "grpo", "kl_weight": 0.1}),
+    "second_step": ("gpt_oss", {"objective": "grpo", "kl_weight": 0.1, "kl_limit": 1e9}),
+    "llama_second_step": ("llama", {"objective": "grpo", "kl_weight": 0.1, "kl_limit": 1e9}),
 }
 WAYS = ("whole", "sharded")
 """How two processes hold the base model."""

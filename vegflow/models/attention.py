@@ -133,7 +133,7 @@ class _BranchAttention(torch.autograd.Function):
     """W = softmax([q K_P^T | q K^T]), y = W [V_P; V], where K, V are those of the query's own branch.
 
     With dS = softmax's gradient of dy [V_P; V]^T: dq = dS [K_P; K], dK = dS^T q and dV = W^T dy, of prompt and branches.
-    Products are written into, and read from, the two sides of one array. Axes: N = B H.
+    Axes: N = B H.
     """
 
     @staticmethod
@@ -165,7 +165,10 @@ class _BranchAttention(torch.autograd.Function):
 
 
 class _Sides:
-    """Numbers (N, k, T, P + T) for each query of k branches of T: what it has with the prompt, and with its own branch."""
+    """Numbers (N, k, T, P + T) for each query of k branches of T: what it has with the prompt, and with its own branch.
+
+    Of many small products at once a CPU makes a loop unless what they read and write is contiguous, so the branches' are copied.
+    """
 
     def __init__(self, whole: Tensor, prompt: int) -> None:
         N, k, T, _ = whole.shape
@@ -180,16 +183,16 @@ class _Sides:
     def multiply(self, x_NSD: Tensor, y_NPD: Tensor, y_NSD: Tensor) -> None:
         """Write products of each query's x with the prompt's y and with its branch's."""
         torch.bmm(x_NSD, y_NPD.transpose(1, 2), out=self.prompt)
-        torch.bmm(self.apart(x_NSD), self.apart(y_NSD).transpose(1, 2), out=self.own)
+        self.own.copy_(torch.bmm(self.apart(x_NSD), self.apart(y_NSD).transpose(1, 2)))
 
     def combine(self, y_NPD: Tensor, y_NSD: Tensor) -> Tensor:
         """The sum (N, k T, D) of the prompt's y and of the branch's, weighted by the numbers."""
         found = torch.bmm(self.prompt, y_NPD)
-        return self.apart(found).baddbmm_(self.own, self.apart(y_NSD)).view(y_NSD.shape)
+        return self.apart(found).baddbmm_(self.own.contiguous(), self.apart(y_NSD)).view(y_NSD.shape)
 
     def transposed(self, x_NSD: Tensor) -> tuple[Tensor, Tensor]:
         """Sums over queries of their x, weighted by the numbers: for the prompt's tokens, and for the branches'."""
-        own = torch.bmm(self.own.transpose(1, 2), self.apart(x_NSD)).view(x_NSD.shape)
+        own = torch.bmm(self.own.contiguous().transpose(1, 2), self.apart(x_NSD)).view(x_NSD.shape)
         return torch.bmm(self.prompt.transpose(1, 2), x_NSD), own
 
 
