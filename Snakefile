@@ -119,6 +119,7 @@ rule tables:
 include: "workflow/rules/model.smk"
 include: "workflow/rules/sample.smk"
 include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/demonstrate.smk"
 include: "workflow/rules/update.smk"
 include: "workflow/rules/rescore.smk"
 include: "workflow/rules/orm.smk"

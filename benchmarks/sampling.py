@@ -2,6 +2,7 @@
 
 Same model, prompts, K = 64, T = 0.25 and number of tokens; each contender in a process of its own, in turns, on the same
 threads; the rate of the best turn counts. Ours records log-probabilities at both temperatures, vLLM at one, generate none.
+All in float32, vLLM in bfloat16 as well.
 
 `VEGFLOW_TINY_MODEL` folder of the model `tiny` (results/models/tiny); `VEGFLOW_SMALL_MODEL` folder of SmolLM2-135M, drawn with
 a LoRA adapter of rank 16 (left out without it); `VEGFLOW_VLLM_PYTHON` interpreter that has vLLM (left out without it);
@@ -41,7 +42,7 @@ def run() -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as adapter:
             _adapter(SMALL, adapter)
             job = {"model": SMALL, "prompt": 256, "tasks": 1, "tokens": 24, "adapter": adapter}
-            figures |= _compare("small_lora_256", job, ("ours", *(["vllm"] if VLLM else [])))
+            figures |= _compare("small_lora_256", job, ("ours", *(["vllm", "vllm_bf16"] if VLLM else [])))
     return {
         "figures": {name: float(f"{value:.4g}") for name, value in figures.items()},
         "peer": f"transformers.generate {transformers.__version__}, torch {torch.__version__}",
@@ -73,7 +74,7 @@ def _compare(name: str, job: dict[str, Any], contenders: tuple[str, ...]) -> dic
 
 def _child(job: dict[str, Any]) -> dict[str, float]:
     """Run one contender. Raises RuntimeError with the end of what it wrote if it fails."""
-    python = VLLM if job["contender"] == "vllm" else sys.executable
+    python = VLLM if job["contender"].startswith("vllm") else sys.executable
     environment = os.environ | {"OMP_NUM_THREADS": str(THREADS), "PYTHONPATH": str(ROOT)}
     command = [str(python), "-m", "benchmarks._sampling", json.dumps(job)]
     done = subprocess.run(command, cwd=Path.cwd(), env=environment, capture_output=True, text=True, check=False)

@@ -165,11 +165,23 @@ def check(path: str) -> str:
         f"  model       {study.config.model} ({study.model_location})",
         f"  tasks       {len(study.tasks)} of {study.config.tasks.source}, size {study.config.tasks.size}",
         f"  rollouts    {rollouts} in {len(study.cells)} files",
+        *_demonstrated(study),
         f"  updates     {len(study.policies)} in {len(study.config.trajectories)} trajectories",
         f"  rescoring   {len(study.scores())} files",
         f"  results     {study.results}/report.html",
     ]
     return "\n".join(lines)
+
+
+def _demonstrated(study: Study) -> Iterator[str]:
+    """A line for each trajectory that learns from known programs."""
+    for name, trajectory in study.config.trajectories.items():
+        if trajectory.demonstrations:
+            kept, all_tasks = study.trajectory_tasks(name), study.expand(trajectory.tasks, f"trajectories.{name}.tasks")
+            yield (
+                f"  taught      {name}: programs of {len(kept)} of its {len(all_tasks)} tasks "
+                "(the corpus knows no program of the others, or they compute what an evaluated task does)"
+            )
 
 
 def read_study(path: str) -> Study:

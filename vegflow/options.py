@@ -57,15 +57,25 @@ class JobOptions:
         return _json(
             evaluation=self.config.evaluation.model_dump(),
             scaffold=self.config.sampling.scaffold,
-            tasks=self._tasks(self.study.cells[cell].tasks),
+            tasks=self._tasks(self.study.cell(cell).tasks),
         )
+
+    def demonstrate(self, cell: str) -> str:
+        """Parameters of drawing demonstrations, as canonical JSON: of the model, what its tokenizer depends on."""
+        told = ("location", "name", "revision")
+        model = {key: value for key, value in self._model().items() if key in told}
+        demonstrated = self.study.demonstrations[cell]
+        return _json(cell=asdict(demonstrated), model=model, tasks=self._tasks(demonstrated.tasks))
 
     def update(self, policy: str) -> str:
         """Parameters of an update job, as canonical JSON."""
         name, seed, step = self.study.policies[policy]
         update = self.config.trajectories[name].update()
         place = {"trajectory": name, "seed": seed, "step": step}
-        return _json(place=place, update=update.model_dump(), model=self._model(), prompt=self.study.prompt)
+        model = self._model()
+        if (learning := self.model.learning).processes > 1:  # sums in another order are other bytes
+            model |= {"learning": learning.model_dump()}
+        return _json(place=place, update=update.model_dump(), model=model, prompt=self.study.prompt)
 
     def rescore(self, policy: str) -> str:
         """Parameters of a rescoring job, as canonical JSON."""
@@ -132,6 +142,8 @@ class JobOptions:
         """How the base model is loaded and spoken to."""
         keep = ("revision", "dtype", "prompt", "lora_targets")
         given = {key: value for key in MODEL_OPTIONS if (value := getattr(self.model, key))}
+        if self.model.attention != "auto":
+            given["attention"] = self.model.attention
         place = {"location": self.study.model_location, "name": self.study.model_name}
         return place | {key: getattr(self.model, key) for key in keep} | given
 

@@ -17,14 +17,17 @@ from vegflow.artifacts.frontier import FRONTIER_TABLES
 from vegflow.artifacts.io import digest
 from vegflow.artifacts.reward_model import HELD_OUT
 from vegflow.candidates.prompt import load_template
+from vegflow.config.engines import VllmConfig
 from vegflow.config.model import ModelConfig, load_model_config
 from vegflow.config.selection import default_strategies
 from vegflow.config.study import StudyConfig, parse_study, policy_reference
 from vegflow.config.verification_names import SHIPPED, is_file
+from vegflow.demonstrations import teachable
 from vegflow.digest import versions
 from vegflow.errors import ConfigError
-from vegflow.models.place import holds_model
-from vegflow.tasks.catalogue import builtin_tasks
+from vegflow.models.corpus import load_corpus
+from vegflow.models.place import holds_model, local_path
+from vegflow.tasks.catalogue import builtin_tasks, task_operations
 from vegflow.tasks.load import load_tasks, task_sets
 from vegflow.tasks.task import Task
 
@@ -63,12 +66,15 @@ class Study:
         self._check_verification()
         self._sets = task_sets(self.config.tasks)
         self.tasks: dict[str, Task] = load_tasks(self.config.tasks, self._used_tasks())
+        self._taught = {name: self._teachable(name) for name in self._demonstrated()}
         self.cells: dict[str, Cell] = {cell.name: cell for cell in [*self._step_cells(), *self._sample_cells()]}
+        self.demonstrations: dict[str, Cell] = {cell.name: cell for cell in self._demonstration_cells()}
 
     def _check_model(self) -> None:
         """Raise ConfigError if the model's file cannot be used in this study."""
         build, place = self.model.build, f"model {self.config.model}"
         self._check_prompt()
+        self._check_engine()
         if self.model.path and not holds_model(Path(self.model.path).expanduser()):
             raise ConfigError(
                 f"{place}: {self.model.path} holds no config.json and is no .gguf file; is the path right?"
@@ -89,6 +95,23 @@ class Study:
         if self.config.sampling.scaffold == "full" and "full" not in load_template(file):
             raise ConfigError(
                 f"{self.where}: sampling.scaffold: 'full' needs a chat prompt; '{self.prompt}' asks for a body"
+            )
+
+    def _check_engine(self) -> None:
+        """Raise ConfigError if the model's file is of a kind, or its settings of a size, that vLLM in the job cannot take."""
+        if self.config.sampling.engine != "vllm":
+            return
+        options = {"location": self.model_location, "revision": self.model.revision, "name": self.model_name}
+        path, most = local_path(options), self._vllm.max_model_len
+        if path is not None and path.suffix == ".gguf":
+            raise ConfigError(
+                f"{self.where}: sampling.engine: vLLM does not read GGUF files by itself ({path}); take the engine "
+                "transformers, or a folder in Hugging Face's layout"
+            )
+        if most is not None and most <= self.config.sampling.max_tokens:
+            raise ConfigError(
+                f"{self.where}: sampling.max_tokens: {self.config.sampling.max_tokens} leaves no room for a prompt within "
+                f"vllm.max_model_len ({most}) of the model's file"
             )
 
     def _check_verification(self) -> None:
@@ -132,8 +155,39 @@ class Study:
                 used |= dict.fromkeys(self.expand(entry.tasks, f"{kind}.{name}.tasks"))
         return list(used)
 
+    def _demonstrated(self) -> list[str]:
+        """Trajectories that learn from demonstrations."""
+        return [name for name, trajectory in self.config.trajectories.items() if trajectory.demonstrations]
+
+    def _teachable(self, name: str) -> tuple[str, ...]:
+        """Tasks of a trajectory that may be demonstrated. Raises ConfigError if there is no such corpus, or no such task."""
+        trajectory, place = self.config.trajectories[name], f"{self.where}: trajectories.{name}.demonstrations"
+        file = self.root / "resources" / "corpus" / f"{trajectory.demonstrations}.yaml"
+        if not file.exists():
+            known = ", ".join(sorted(path.stem for path in file.parent.glob("*.yaml")))
+            raise ConfigError(f"{place}: there is no corpus '{trajectory.demonstrations}' (there are: {known})")
+        own = self.expand(trajectory.tasks, f"trajectories.{name}.tasks")
+        kept = teachable({task: self.tasks[task] for task in own}, self._evaluated_operations(), load_corpus(file))
+        if not kept:
+            raise ConfigError(
+                f"{place}: no task is left to learn from: the corpus knows none of them, or each computes what an evaluated "
+                "task does (of the set eval, or of the arms of comparison)"
+            )
+        return kept
+
+    def _evaluated_operations(self) -> set[str]:
+        """What is computed by the tasks that policies are measured on: the set `eval`, and the arms of the comparison."""
+        ids = dict.fromkeys(self._sets["eval"])
+        if self.config.comparison:
+            compared = self.config.comparison
+            for kind, name in (("sample_sets", compared.search), ("trajectories", compared.adaptation)):
+                ids |= dict.fromkeys(self.expand(getattr(self.config, kind)[name].tasks, f"{kind}.{name}.tasks"))
+        return {operation for task in ids if (operation := task_operations().get(task))}
+
     def trajectory_tasks(self, name: str) -> tuple[str, ...]:
-        """Tasks of a trajectory."""
+        """Tasks of a trajectory; of one that learns from demonstrations, those that may be demonstrated."""
+        if name in self._taught:
+            return self._taught[name]
         return self.expand(self.config.trajectories[name].tasks, f"trajectories.{name}.tasks")
 
     def step_tasks(self, name: str, seed: int, step: int) -> tuple[str, ...]:
@@ -199,9 +253,36 @@ class Study:
                 count=trajectory.group_size,
             )
             for name, trajectory in self.config.trajectories.items()
+            if name not in self._taught
             for seed in trajectory.seeds
             for step in range(trajectory.steps + 1)
         ]
+
+    def _demonstration_cells(self) -> list[Cell]:
+        """What is shown before each update of the trajectories that learn from demonstrations."""
+        return [
+            Cell(
+                name=f"{name}/seed{seed}/step{step:03d}",
+                source=name,
+                seed=seed,
+                step=step,
+                policy=f"corpus/{self.config.trajectories[name].demonstrations}",
+                tasks=self.step_tasks(name, seed, step),
+                first=0,
+                count=self.config.trajectories[name].group_size,
+            )
+            for name in self._taught
+            for seed in self.config.trajectories[name].seeds
+            for step in range(self.config.trajectories[name].steps)
+        ]
+
+    def cell(self, name: str) -> Cell:
+        """What a file of rollouts, or of demonstrations, holds."""
+        return self.cells.get(name) or self.demonstrations[name]
+
+    def corpus_of(self, cell: str) -> str:
+        """Name of the corpus that a cell's demonstrations are from."""
+        return str(self.config.trajectories[self.demonstrations[cell].source].demonstrations)
 
     def _sample_cells(self) -> list[Cell]:
         return [
@@ -256,8 +337,26 @@ class Study:
 
     @property
     def sampling_gpus(self) -> int:
-        """GPUs for a job that samples or scores: a running server has its own."""
-        return 0 if self.config.sampling.engine == "server" else self.model.gpus
+        """GPUs for a job that samples or scores: a running server has its own, vLLM takes what it splits the model over."""
+        own = {"transformers": self.model.gpus, "vllm": min(1, self.model.gpus) * self._vllm.tensor_parallel_size}
+        return own.get(self.config.sampling.engine, 0)
+
+    @property
+    def _vllm(self) -> VllmConfig:
+        return self.model.vllm or VllmConfig()
+
+    @property
+    def update_command(self) -> str:
+        """What starts a script of an update: Python, or as many processes of it as the model's file asks for."""
+        if (processes := self.model.learning.processes) == 1:
+            return "python -m vegflow.warm"
+        return f"python -m torch.distributed.run --standalone --nproc-per-node {processes} -m -- vegflow.warm"
+
+    @property
+    def update_memory_mb(self) -> int:
+        """Memory of an update, MB: twice what sampling takes, for each process that holds the whole model."""
+        whole = 1 if self.model.learning.shard else self.model.learning.processes
+        return 2 * self.memory_mb * whole
 
     @property
     def model_files(self) -> list[str]:
@@ -417,13 +516,25 @@ class Study:
 
     @property
     def memory_mb(self) -> int:
-        """Memory of a job that samples or scores, MB, for the scheduler: what the model's file says it takes, at least 2 GB."""
+        """Memory of a job that runs the model itself, MB, for the scheduler: what the model's file says, at least 2 GB."""
         return max(2000, self.model_mb)
 
     @property
     def model_mb(self) -> int:
-        """What the model's file says that sampling takes, MB; 0 if it says nothing. A job makes sure of it before it begins."""
+        """What the model's file says that sampling takes, MB; 0 if it says nothing."""
         return int(1000 * (self.model.memory_gb or 0))
+
+    @property
+    def sampling_model_mb(self) -> int:
+        """Memory that a job makes sure of before it samples or scores, MB; beside a running server it needs none for the model."""
+        return 0 if self.config.sampling.engine == "server" else self.model_mb
+
+    @property
+    def sampling_mb(self) -> int:
+        """Memory of a job that samples or scores, MB, for the scheduler; vLLM on a CPU sets its cache aside beside the model."""
+        on_cpu = self.config.sampling.engine == "vllm" and self.model.gpus == 0
+        cache = int(self._vllm.kv_cache_gb * 2**30 / 1e6) if on_cpu else 0
+        return max(2000, self.sampling_model_mb) + cache
 
     def measured_claims(self) -> list[str]:
         """Claims tables of the studies that are kept as data; the report shows them beside the paper's numbers."""
@@ -452,13 +563,17 @@ class Study:
         previous = self.adapter(policy_before)
         carried = step > 1 or self.config.trajectories[name].optimizer_state == "carried"
         optimizer = [str(Path(path).with_name("optimizer.safetensors")) for path in previous] if carried else []
+        rollouts, evaluations = (f"{self.results}/{kind}/{before}.parquet" for kind in ("rollouts", "evaluations"))
+        if before in self.demonstrations:
+            shown = f"{self.results}/demonstrations/{before}"
+            rollouts, evaluations = f"{shown}/programs.parquet", f"{shown}/verdicts.parquet"
         return {
             "model": self.model_files,
             "adapter": previous,
             "optimizer": optimizer,
             "start": self.adapter(self.step_policy(name, seed, 0)),
-            "rollouts": f"{self.results}/rollouts/{before}.parquet",
-            "evaluations": f"{self.results}/evaluations/{before}.parquet",
+            "rollouts": rollouts,
+            "evaluations": evaluations,
         }
 
     def named_batches(self, sample_set: str) -> dict[str, tuple[str, ...]]:

@@ -31,7 +31,9 @@ PRELOAD = (
     "safetensors.torch",
 )
 SCRIPTS = Path(__file__).resolve().parent.parent / "workflow" / "scripts"
-HEAVY = {"build_model", "sample", "evaluate", "update", "rescore", "train_orm", "score_orm", "verify_kernels"}
+HEAVY = {
+    "build_model", "sample", "evaluate", "demonstrate", "update", "rescore", "train_orm", "score_orm", "verify_kernels",
+}  # fmt: skip
 """Scripts that import torch; the others start faster by themselves than a helper does."""
 START_SECONDS = 120.0
 SESSION = "VEGFLOW_SESSION"

@@ -9,6 +9,8 @@ import yaml
 from tests.config.test_study import GOOD, changed
 from vegflow.options import JobOptions
 from vegflow.plan import Study
+from vegflow.tasks.catalogue import task_operations
+from vegflow.tasks.splits import paper_sets
 
 
 @pytest.fixture
@@ -100,12 +102,16 @@ def test_a_study_that_ships_can_be_planned(file):
         assert made.issuperset(study.adapter(cell.policy))
         assert json.loads(options.sample(cell.name))["cell"]["name"] == cell.name
         assert json.loads(options.evaluate(cell.name))["tasks"]
+    for name, cell in study.demonstrations.items():
+        assert json.loads(options.demonstrate(name))["cell"]["count"] == cell.count
+        assert json.loads(options.evaluate(name))["tasks"]
     for policy in study.policies:
         inputs = study.update_inputs(policy)
         assert json.loads(options.update(policy))["update"]
         assert made.issuperset(inputs["adapter"] + inputs["start"])
-        assert inputs["rollouts"] in study.rollouts()
-        assert inputs["evaluations"] in study.evaluations()
+        shown = [f"{study.results}/demonstrations/{cell}/programs.parquet" for cell in study.demonstrations]
+        assert inputs["rollouts"] in study.rollouts() + shown
+        assert inputs["evaluations"] in study.evaluations() + [p.replace("programs", "verdicts") for p in shown]
     assert len(study.updates()) == len(made)
     for score in study.scores():
         policy, cell = score.removeprefix(f"{study.results}/nll/").removesuffix(".parquet").split("/of/")
@@ -159,3 +165,34 @@ def test_what_is_measured_of_a_reward_model_is_no_part_of_its_training(root):
     assert before.rank_orm("orm", "held-out") != after.rank_orm("orm", "held-out")
     raw["reward_models"]["orm"] |= {"l2": 5.0}
     assert JobOptions(Study(raw, root)).train_orm("orm") != after.train_orm("orm")
+
+
+def demonstrated(**changes):
+    raw = changed(("trajectories", "rlvr"), {"tasks": "train", "steps": 3, "tasks_per_step": 8, "group_size": 4})
+    raw["trajectories"]["rlvr"] |= {"objective": "sft", "demonstrations": "level1", **changes}
+    return raw
+
+
+def test_a_trajectory_that_is_shown_programs_draws_none(root):
+    study = Study(demonstrated(), root)
+    assert study.cells_of("rlvr") == []
+    assert list(study.demonstrations) == [f"rlvr/seed42/step{step:03d}" for step in range(3)]
+    cell = study.demonstrations["rlvr/seed42/step002"]
+    assert (cell.policy, cell.count, len(cell.tasks)) == ("corpus/level1", 4, 8)
+    inputs = study.update_inputs("rlvr/seed42/step003")
+    assert inputs["rollouts"] == "results/s/demonstrations/rlvr/seed42/step002/programs.parquet"
+    assert inputs["evaluations"] == "results/s/demonstrations/rlvr/seed42/step002/verdicts.parquet"
+    assert inputs["adapter"] == ["results/s/policies/rlvr/seed42/step002/adapter_model.safetensors"]
+    assert study.policy("rlvr@last", 42) == "rlvr/seed42/step003"
+
+
+def test_what_evaluated_tasks_compute_is_not_taught(root):
+    """The convolutions of the training tasks are those of the set `eval`; an arm's own tasks count too."""
+    study = Study(demonstrated(), root)
+    operations = task_operations()
+    taught = {operations[task] for task in study.trajectory_tasks("rlvr")}
+    assert len(study.trajectory_tasks("rlvr")) == 71
+    assert not taught & {operations[task] for task in paper_sets()["eval"]}
+    raw = demonstrated()
+    raw["trajectories"]["ttt"] = {"tasks": ["L1/19"], "steps": 2}
+    assert set(study.trajectory_tasks("rlvr")) - set(Study(raw, root).trajectory_tasks("rlvr")) == {"L1/19"}

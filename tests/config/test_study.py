@@ -103,6 +103,26 @@ WRONG = {
         {"tasks": "subset1"},
         "trajectories.ttt: a sample set has the same name",
     ),
+    "demonstrations that a ratio is asked of": (
+        ("trajectories", "rlvr", "demonstrations"),
+        "level1",
+        "trajectories.rlvr.demonstrations: no policy drew them, so loss 'clipped' cannot learn from them; take sft",
+    ),
+    "demonstrations of no corpus": (
+        ("trajectories", "rlvr"),
+        {"tasks": "train", "steps": 3, "objective": "sft", "demonstrations": "level9"},
+        "trajectories.rlvr.demonstrations: there is no corpus 'level9' (there are: level1)",
+    ),
+    "demonstrations of evaluated tasks": (
+        ("trajectories", "rlvr"),
+        {"tasks": "subset2", "steps": 3, "objective": "sft", "demonstrations": "level1"},
+        "trajectories.rlvr.demonstrations: no task is left to learn from",
+    ),
+    "an arm that draws nothing": (
+        ("trajectories", "ttt"),
+        {"tasks": "train", "steps": 2, "objective": "sft", "demonstrations": "level1"},
+        "comparison.adaptation: ttt learns from demonstrations and draws nothing to compare",
+    ),
     "unknown model": (("model",), "huge", "model: there is no model 'huge'; known are"),
     "a reward model of no rollouts": (
         ("reward_models", "orm"),

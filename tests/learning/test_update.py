@@ -321,3 +321,20 @@ def test_rollouts_of_several_temperatures_are_refused(tiny_llama):
     rollouts[0]["temperature"] = 1.0
     with pytest.raises(VegflowError, match=r"drawn at several temperatures \(0\.5, 1\)"):
         make_batch(rollouts, evaluations, config())
+
+
+def test_demonstrations_which_nobody_drew_are_learnt_by_likelihood(options, tiny_llama):
+    """Without recorded log-probabilities the ratio is 1 and the loss the mean surprisal of a token of what is right."""
+    rollouts, evaluations = tables(tiny_llama, temperature=1.0)
+    shown = [row | {"token_logprobs_tempered": []} for row in rollouts]
+    settings = config(objective="sft")
+    learner = Learner.load(options, settings, None, None, init_key=("test", 0))
+    batch = make_batch(shown, evaluations, settings)
+    record = update(learner, batch)
+    right = {row["rollout_id"] for row in evaluations if row["correct"]}
+    told = [p for row in rollouts if row["rollout_id"] in right for p in row["token_logprobs_tempered"]]
+    assert record["loss"] == pytest.approx(-np.mean(told), rel=1e-5)
+    assert record["stepped"]
+    measured = {name: record[name] for name in ("ratio_mean", "kl_step", "mismatch_max", "mismatch")}
+    assert measured == {"ratio_mean": None, "kl_step": None, "mismatch_max": None, "mismatch": []}
+    assert update(learner, batch)["loss"] < record["loss"]

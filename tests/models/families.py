@@ -18,32 +18,32 @@ TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj"]
 EXPERTS = ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]
 
 
-def tiny_model(family: str) -> nn.Module:
+def tiny_model(family: str, head_dim: int = 8) -> nn.Module:
     """A model of two to four layers; windows of four positions, eight experts of which two are taken."""
     import transformers as hf
 
     makers = {
-        "llama": lambda: hf.LlamaForCausalLM(hf.LlamaConfig(**SIZES, num_hidden_layers=2)),
+        "llama": lambda: hf.LlamaForCausalLM(hf.LlamaConfig(**SIZES, num_hidden_layers=2, head_dim=head_dim)),
         "qwen2": lambda: hf.Qwen2ForCausalLM(hf.Qwen2Config(**SIZES, num_hidden_layers=2)),
-        "qwen3": lambda: hf.Qwen3ForCausalLM(hf.Qwen3Config(**SIZES, num_hidden_layers=2, head_dim=8)),
+        "qwen3": lambda: hf.Qwen3ForCausalLM(hf.Qwen3Config(**SIZES, num_hidden_layers=2, head_dim=head_dim)),
         "qwen3_sliding": lambda: hf.Qwen3ForCausalLM(
             hf.Qwen3Config(
                 **SIZES,
                 num_hidden_layers=2,
-                head_dim=8,
+                head_dim=head_dim,
                 use_sliding_window=True,
                 sliding_window=4,
                 layer_types=["sliding_attention", "full_attention"],
             )
         ),
         "mistral_sliding": lambda: hf.MistralForCausalLM(
-            hf.MistralConfig(**SIZES, num_hidden_layers=2, sliding_window=4)
+            hf.MistralConfig(**SIZES, num_hidden_layers=2, head_dim=head_dim, sliding_window=4)
         ),
         "gpt_oss": lambda: hf.GptOssForCausalLM(
             hf.GptOssConfig(
                 **SIZES,
                 num_hidden_layers=4,
-                head_dim=8,
+                head_dim=head_dim,
                 num_local_experts=8,
                 num_experts_per_tok=2,
                 sliding_window=4,

@@ -7,7 +7,8 @@ from tests.models.families import FAMILIES, tiny_model, with_lora
 from vegflow.errors import VegflowError
 from vegflow.models import packing
 from vegflow.models.attention import branches_of
-from vegflow.models.packing import completions_per_row, layer_windows, pack, passes, score, token_scores
+from vegflow.models.masks import layer_windows
+from vegflow.models.packing import completions_per_row, pack, passes, score
 
 PROMPT = [5, 9, 33, 2, 71, 14, 6]
 COMPLETIONS = [[8, 3, 0], [44], [8, 3, 9, 12, 0], [60, 61, 62, 63, 64, 65, 0], [8, 3, 0], [9, 9]]
@@ -146,25 +147,6 @@ def test_a_kind_of_layer_that_no_mask_can_keep_apart_is_refused(tiny_llama):
     config = type("Config", (), {"layer_types": ["full_attention", "linear_attention"], "sliding_window": None})
     with pytest.raises(VegflowError, match="layers of kind 'linear_attention' cannot keep packed completions apart"):
         layer_windows(config)
-
-
-def test_token_scores_are_those_of_log_softmax_and_so_are_their_gradients(monkeypatch):
-    monkeypatch.setattr(packing, "CPU_BLOCK", 40)
-    draws = torch.Generator().manual_seed(0)
-    logits = torch.randn(7, 13, generator=draws, dtype=torch.float32, requires_grad=True)
-    targets = torch.randint(0, 13, (7,), generator=draws)
-    weights = torch.randn(2, 7, generator=draws)
-    for use in ((1, 1), (1, 0), (0, 1)):
-        gradients = []
-        for plain in (True, False):
-            logp = (logits.double() / 0.25).log_softmax(-1)
-            chosen, entropy = logp.gather(1, targets[:, None])[:, 0], -(logp.exp() * logp).sum(-1)
-            if not plain:
-                chosen, entropy = token_scores(logits, targets, 0.25)
-            logits.grad = None
-            (use[0] * (weights[0] * chosen).sum() + use[1] * (weights[1] * entropy).sum()).backward()
-            gradients.append(logits.grad.clone())
-        torch.testing.assert_close(*gradients, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,11 @@ import pytest
 from transformers import AutoTokenizer
 
 from tests.sampling.small_model import save_adapter, save_model
+from vegflow.config.engines import LARGEST_RANK
 from vegflow.config.sampling import SamplingConfig
 from vegflow.errors import ConfigError
 from vegflow.models.load import ADAPTER_CONFIG
-from vegflow.sampling.outside import adapter_problem, cut_at_stop_text, read_adapter, seed_of
+from vegflow.sampling.outside import RANKS, adapter_problem, cut_at_stop_text, read_adapter, seed_of
 from vegflow.sampling.stopping import Stopping
 
 
@@ -63,6 +64,10 @@ def test_what_vllm_cannot_apply_is_a_sentence(folder, change, reason):
 def test_an_adapter_that_is_not_there_is_a_sentence(tmp_path):
     with pytest.raises(ConfigError, match=r"the adapter in .* cannot be read: .*No such file"):
         read_adapter(tmp_path)
+
+
+def test_the_largest_rank_is_the_one_that_studies_are_checked_against():
+    assert RANKS[-1] == LARGEST_RANK
 
 
 def test_seeds_are_those_of_the_keys():

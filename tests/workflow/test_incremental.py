@@ -191,6 +191,41 @@ def test_a_reward_model_is_jobs_of_its_own(project):
                 path.write_bytes(text)
 
 
+WARM = {"tasks": "train", "demonstrations": "level1", "objective": "sft", "tasks_per_step": 4, "group_size": 4}
+WARM_EDITS = {
+    "nothing": (lambda project: None, {}),
+    "one more step": (
+        change("trajectories", "warm", "steps", to=3),
+        {"demonstrate": 1, "evaluate_demonstrations": 1, "update": 1, **STATISTICS},
+    ),
+    "the corpus": (
+        comment("resources/corpus/level1.yaml"),
+        {"build_model": 1, **EVERYTHING, "demonstrate": 2, "evaluate_demonstrations": 2, "update": 8},
+    ),
+    "the learning rate": (change("trajectories", "warm", "learning_rate", to=0.5), {"update": 2, **STATISTICS}),
+    "the code of demonstrations": (
+        comment("workflow/scripts/demonstrate.py"),
+        {"demonstrate": 2, "evaluate_demonstrations": 2, "update": 2, **STATISTICS},
+    ),
+}
+
+
+def test_a_warm_start_is_jobs_of_its_own(project):
+    project.study["trajectories"]["warm"] = WARM | {"steps": 2}
+    assert project.plan() == {"demonstrate": 2, "evaluate_demonstrations": 2, "update": 2, **STATISTICS}
+    project.finish()
+    finished = project.study
+    for name, (edit, expected) in WARM_EDITS.items():
+        project.study = copy.deepcopy(finished)
+        files = ("workflow/scripts/demonstrate.py", "resources/corpus/level1.yaml")
+        before = {project.folder / file: (project.folder / file).read_bytes() for file in files}
+        edit(project)
+        assert project.plan() == expected, name
+        for path, text in before.items():
+            if path.read_bytes() != text:
+                path.write_bytes(text)
+
+
 def test_another_reference_of_one_task_runs_its_batches_again(project):
     """Task 4 is in subset 1: its trajectories and its batch of the sample set, nothing of subset 2."""
     table = project.folder / "resources" / "tasks" / "level1.csv"

@@ -2,6 +2,7 @@
 
 import base64
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from vegflow.artifacts.evaluations import EVALUATIONS
 from vegflow.artifacts.frames import read_frame
@@ -21,7 +24,7 @@ from vegflow.artifacts.verification import POOL, RUNS
 from vegflow.tasks.functions import load_functions
 
 STAGES = (
-    "build_model", "sample", "evaluate", "update", "train_orm", "rescore", "verify_pool", "verify_run", "select", "analyse", "frontier",
+    "build_model", "demonstrate", "sample", "evaluate", "update", "train_orm", "rescore", "verify_pool", "verify_run", "select", "analyse", "frontier",
     "draw", "render",
 )  # fmt: skip
 
@@ -120,9 +123,24 @@ def test_every_stage_leaves_its_artifacts(runner):
     assert evaluations.filter("correct").height > 10
     assert evaluations.filter(pl.col("status") == "evaluator_error").height == 0
     updates = runner.frame("policies", UPDATES)
-    assert updates.select("trajectory", "step").rows() == [("rlvr", 1), ("ttt", 1)]
+    assert updates.select("trajectory", "step").rows() == [("rlvr", 1), ("ttt", 1), ("warm", 1)]
     report = (runner.folder / "results/pico/report.html").read_text()
     assert report.startswith("<!DOCTYPE html>") or report.lstrip().lower().startswith("<!doctype html>")
+
+
+def test_the_first_trajectory_learns_from_programs_that_nobody_drew(runner):
+    folder = runner.folder / "results/pico/demonstrations/warm/seed42/step000"
+    shown = read_frame([folder / "programs.parquet"], ROLLOUTS)
+    verdicts = read_frame([folder / "verdicts.parquet"], EVALUATIONS)
+    assert shown.select("policy_id", "task_id").unique().sort("task_id").rows() == [
+        ("corpus/level1", "L1/19"),
+        ("corpus/level1", "L1/21"),
+    ]
+    assert verdicts["correct"].to_list() == [True] * 12
+    (record,) = runner.frame("policies", UPDATES).filter(trajectory="warm").to_dicts()
+    assert (record["stepped"], record["n_rollouts"], record["temperature"]) == (True, 12, 1.0)
+    first = runner.frame("rollouts", ROLLOUTS).filter(source="rlvr", step=0)
+    assert set(first["policy_id"]) == {"warm/seed42/step001"}
 
 
 def test_candidates_of_both_domains_are_verified(runner):
@@ -210,3 +228,23 @@ def test_two_runs_of_one_seed_draw_the_same_rollouts(runner, tmp_path, root):
     assert process.wait(120) == 0
     one, two = (read_frame([run.folder / first], ROLLOUTS) for run in (runner, again))
     assert one.equals(two)
+
+
+def test_two_processes_that_share_the_model_learn_what_one_learns(runner, tmp_path, root):
+    """The model's file alone changes, and the update alone runs again."""
+    again = Runner(tmp_path, root)
+    for folder in ("results", ".snakemake"):
+        shutil.copytree(runner.folder / folder, tmp_path / folder)
+    model = (root / "tests/workflow/pico.yaml").read_text() + "learning: {processes: 2, shard: true}\n"
+    (tmp_path / "pico.yaml").write_text(model)
+    study = (root / "tests/workflow/pico_study.yaml").read_text()
+    (tmp_path / "study.yaml").write_text(study.replace("PICO", str(tmp_path / "pico.yaml")))
+    adapter = "results/pico/policies/rlvr/seed42/step001/adapter_model.safetensors"
+    process = again.start("--verbose", adapter)
+    assert process.wait(120) == 0, (tmp_path / "snakemake.log").read_text()[-4000:]
+    said = (tmp_path / "snakemake.log").read_text()
+    assert "torch.distributed.run --standalone --nproc-per-node 2" in said
+    assert [line for line in said.splitlines() if line.startswith("rule ")] == ["rule update:"]
+    one, two = (load_file(folder / adapter) for folder in (runner.folder, tmp_path))
+    flat = [torch.cat([values[name].flatten() for name in sorted(one)]).double() for values in (one, two)]
+    assert (flat[0] - flat[1]).norm() <= 1e-6 * flat[0].norm()

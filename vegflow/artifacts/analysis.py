@@ -415,6 +415,7 @@ DIAGNOSTICS = pa.schema(
         column("distinct_share", REAL, "different programs / n_rollouts", nullable=True),
         column("zero_variance_share", REAL, "share of the groups whose rewards are all equal", nullable=True),
         column("clipped_share", REAL, "share of the tokens whose gradient the clip stopped", nullable=True),
+        column("temperature", REAL, "temperature at which it learnt", nullable=True),
         column("ratio_mean", REAL, "mean ratio of a token's probability, policy to sampler", nullable=True),
         column(
             "mismatch_mean",

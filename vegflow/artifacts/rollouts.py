@@ -16,7 +16,11 @@ ROLLOUTS = pa.schema(
         column("prompt_sha256", pa.string(), "digest of the prompt's token ids"),
         column("prompt_ids", pa.list_(pa.int32()), "token ids of the prompt"),
         column("token_ids", pa.list_(pa.int32()), "token ids of the completion, the stop token included"),
-        column("token_logprobs", pa.list_(pa.float32()), "log-probability of each token at temperature 1, nats"),
+        column(
+            "token_logprobs",
+            pa.list_(pa.float32()),
+            "log-probability of each token at temperature 1, nats; empty for demonstrations",
+        ),
         column(
             "token_logprobs_tempered",
             pa.list_(pa.float32()),

@@ -7,6 +7,9 @@ from pydantic import Field
 
 from vegflow.config.block import Block
 
+LARGEST_RANK = 512
+"""Of an adapter that vLLM takes."""
+
 
 class VllmConfig(Block):
     """vLLM in the sampling job's own process (engine `vllm`)."""

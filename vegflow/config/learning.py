@@ -213,7 +213,8 @@ class UpdateConfig(Block):
     max_gradient_norm: float = Field(1.0, gt=0)
     """The gradient is scaled down to this 2-norm."""
     kl_limit: float = Field(10.0, gt=0)
-    """A step that moves the policy further than this (`kl_step`, nats per token) ends the job; the policy before is kept."""
+    """A step that moves the policy further than this (`kl_step`, nats per token) ends the job; the policy before is kept. Not
+    told of demonstrations, which the policy did not draw."""
     on_collapse: Literal["skip", "stop"] = "skip"
     """When no rollout has an advantage (all rewards alike): hand the policy on as it is, or end the job."""
     token_budget: int = Field(16384, ge=256)

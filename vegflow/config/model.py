@@ -1,10 +1,10 @@
 """What a base model is: the files `resources/models/*.yaml`."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import yaml
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from vegflow.config.block import Block
 from vegflow.config.engines import ServerConfig, VllmConfig
@@ -41,6 +41,16 @@ class BuildConfig(Block):
     """Seed of the initial weights and of the order of batches."""
 
 
+class LearningConfig(Block):
+    """How an update runs the model: by several processes, where one is too slow or too small."""
+
+    processes: int = Field(1, ge=1)
+    """Processes of an update (`torchrun` starts them), each with every n-th prompt, a CPU core or `gpus` GPU of its own."""
+    shard: bool = False
+    """Share the base model among the processes (FSDP): each holds its part of every weight, and layers are put together as
+    they are used. The model's files must be safetensors that store weights as they are in memory."""
+
+
 class ModelConfig(Block):
     """A base model: where it is, or how it is built, and how it is spoken to."""
 
@@ -63,14 +73,25 @@ class ModelConfig(Block):
     """Tokens that end a completion beside the tokenizer's and the model's own end-of-sequence tokens."""
     memory_gb: float | None = Field(None, gt=0)
     """Memory that sampling with 64 rows takes, in GB: a job is not started with less. From the files' sizes by default."""
-    gpus: int = Field(0, ge=0, le=1)
-    """GPUs for a job that runs the model; 0 runs it on the CPU."""
+    gpus: int = Field(0, ge=0)
+    """GPUs for a job that runs the model through Transformers; 0 runs it on the CPU, and more than one go with `device_map`. A
+    job that runs vLLM asks for `vllm.tensor_parallel_size` of them if this is not 0."""
     device_map: Literal["auto", "balanced", "sequential"] | None = None
     """Spread a model that one GPU cannot hold over all that the job sees (accelerate's names); needs accelerate."""
+    learning: LearningConfig = LearningConfig()
+    attention: Literal["auto", "sdpa", "flex", "branches"] = "auto"
+    """Of packed rows: SDPA and a mask, FlexAttention (on a GPU), or branch by branch (on a CPU, for models with SDPA). `auto`
+    takes branches on a CPU and on a GPU whichever of the other two it measures to be faster."""
     lora_targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
     """Modules that get an adapter; never the output head, whose adapters engines ignore when scoring."""
     vllm: VllmConfig | None = None
     server: ServerConfig | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if problem := _misfit(self):
+            raise ValueError(problem)
+        return self
 
     @field_validator("lora_targets")
     @classmethod
@@ -78,6 +99,21 @@ class ModelConfig(Block):
         if "lm_head" in targets:
             raise ValueError("an adapter on lm_head is left out by engines when they score prompts; take other modules")
         return targets
+
+
+def _misfit(config: ModelConfig) -> str | None:
+    """What does not go together, as a sentence."""
+    if config.learning.shard and config.learning.processes == 1:
+        return "learning: shard needs more processes than one to share the model among"
+    if config.learning.processes > 1 and config.device_map:
+        return (
+            "learning: processes and device_map do not go together: each spreads the model over the same GPUs; take one"
+        )
+    if config.gpus and config.attention == "branches":
+        return "attention: 'branches' is for a CPU; take auto, sdpa or flex with gpus: 1"
+    if not config.gpus and config.attention == "flex":
+        return "attention: 'flex' needs a GPU (it has no gradients on a CPU); set gpus: 1, or take auto"
+    return None
 
 
 def load_model_config(name: str, root: Path) -> ModelConfig:
@@ -98,6 +134,10 @@ def load_model_config(name: str, root: Path) -> ModelConfig:
     sources = [key for key in ("path", "hub", "build") if getattr(config, key) is not None]
     if not sources:
         raise ConfigError(f"{path}: say where the model is: one of path, hub or build")
+    if config.gpus > 1 and config.device_map is None:
+        raise ConfigError(
+            f"{path}: gpus: {config.gpus} need device_map, which spreads the model over them; write auto, or gpus: 1"
+        )
     if "path" not in sources and config.hub and not config.revision:
         raise ConfigError(f"{path}: hub needs revision, the commit to use")
     return config

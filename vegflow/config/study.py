@@ -11,6 +11,7 @@ from pydantic import Field, StringConstraints, ValidationError
 
 from vegflow.config.analysis import AnalysisConfig, ComparisonConfig
 from vegflow.config.block import Block
+from vegflow.config.engines import LARGEST_RANK
 from vegflow.config.errors import sentences
 from vegflow.config.evaluation import EvaluationConfig
 from vegflow.config.learning import UpdateConfig
@@ -37,12 +38,16 @@ class TrajectoryConfig(UpdateConfig):
     """A task set's name, or a list of task sets and task ids."""
     isolated: bool = False
     """Each task has a trajectory of its own: `ttt` on L1/4 is `ttt_l1_4`, and references name it so (`ttt_l1_4@last`)."""
+    demonstrations: str | None = None
+    """Learn from known programs instead of what the policy draws (a supervised warm start): a file of `resources/corpus/` without
+    `.yaml`, of whose correct programs `group_size` a task and step are drawn by how common they are. Goes with loss `sft`.
+    Tasks that compute what an evaluated one does (of the set `eval` or of the arms of `comparison`) are left out."""
     steps: int = Field(ge=1)
     """Updates made."""
     tasks_per_step: int | None = Field(None, ge=1)
     """Tasks drawn for a step, without replacement until all have had their turn; all of them by default."""
     group_size: int = Field(32, ge=2)
-    """Rollouts per task and step."""
+    """Rollouts, or demonstrations, per task and step."""
     seeds: Seeds = (42,)
     """One run per seed."""
     optimizer_state: Literal["fresh", "carried"] = "fresh"
@@ -114,6 +119,7 @@ def parse_study(raw: Mapping[str, Any], where: str = "config.yaml") -> StudyConf
         raise ConfigError(f"{where}: {error}") from error
     problems = [
         *_filter_problems(study),
+        *_engine_problems(study),
         *_trajectory_problems(study),
         *_sample_set_problems(study),
         *_reference_problems(study),
@@ -209,6 +215,23 @@ def _filter_problems(study: StudyConfig) -> list[str]:
     ]
 
 
+def _engine_problems(study: StudyConfig) -> list[str]:
+    """Adapters that the engine cannot sample from; what it cannot draw, `SamplingConfig` refuses, and which models, `vegflow.plan`."""
+    if study.sampling.engine == "transformers":
+        return []
+    problems = []
+    for name, trajectory in study.trajectories.items():
+        lora, place = trajectory.lora, f"trajectories.{name}.lora"
+        if lora.expert_parameters:
+            problems.append(
+                f"{place}.expert_parameters: vLLM does not take adapters of parameters that are no modules; "
+                "leave it out, or take sampling.engine: transformers"
+            )
+        if lora.rank > LARGEST_RANK:
+            problems.append(f"{place}.rank: vLLM takes at most {LARGEST_RANK}, not {lora.rank}")
+    return problems
+
+
 def _trajectory_problems(study: StudyConfig) -> list[str]:
     problems = []
     for name, trajectory in study.trajectories.items():
@@ -222,6 +245,27 @@ def _trajectory_problems(study: StudyConfig) -> list[str]:
         if name in study.sample_sets:
             problems.append(f"{place}: a sample set has the same name; call one of them differently")
         problems += _seed_problems(trajectory.seeds, f"{place}.seeds")
+        problems += _demonstration_problems(study, name)
+    return problems
+
+
+def _demonstration_problems(study: StudyConfig, name: str) -> list[str]:
+    """What does not go with learning from known programs."""
+    trajectory, place = study.trajectories[name], f"trajectories.{name}"
+    if trajectory.demonstrations is None:
+        return []
+    problems = []
+    if (loss := trajectory.parts.loss) != "sft":
+        problems.append(
+            f"{place}.demonstrations: no policy drew them, so loss '{loss}' cannot learn from them; take sft"
+        )
+    if study.sampling.scaffold != "body":
+        problems.append(
+            f"{place}.demonstrations: a corpus holds bodies of forward; write sampling.scaffold: body, "
+            f"not {study.sampling.scaffold}"
+        )
+    if study.comparison and study.comparison.adaptation == name:
+        problems.append(f"comparison.adaptation: {name} learns from demonstrations and draws nothing to compare")
     return problems
 
 
@@ -296,6 +340,8 @@ def _training_problem(study: StudyConfig, name: str) -> str | None:
         return f"'{name}' is also an entry of verification; call one of them differently"
     if name in study.verification and name not in [*own, *functions]:
         return f"verification.{name} is of kernels; train on the rollouts that it verifies, or others"
+    if name in study.trajectories and study.trajectories[name].demonstrations is not None:
+        return f"trajectory {name} learns from demonstrations and draws nothing; train on rollouts of a policy"
     if name not in [*own, *functions]:
         known = ", ".join([*own, *functions]) or "none"
         return f"there is no trajectory, sample set or verification of functions '{name}' (there are: {known})"

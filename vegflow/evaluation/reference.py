@@ -260,7 +260,7 @@ class Reference:
         item = self.item(0)
         self.fill(WARM_SLOT, item.inputs)
         forms = self._base_form if self._bases else self.form, self.output_form
-        worker.prepare({slot: forms for slot in range(1, self.stage.shape.slots)} | {WARM_SLOT: item.forms})
+        worker.prepare(dict.fromkeys(range(1, self.stage.shape.slots), forms) | {WARM_SLOT: item.forms})
 
     def fill(self, slot: int, data: torch.Tensor) -> None:
         """Put inputs on the stage, with outputs that are NaN until written."""

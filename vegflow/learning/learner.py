@@ -14,6 +14,7 @@ from vegflow.artifacts.io import atomic, digest
 from vegflow.config.learning import LoraConfig, UpdateConfig, head_problem
 from vegflow.errors import ConfigError
 from vegflow.models.load import ADAPTER, ADAPTER_CONFIG, load_model, with_adapter
+from vegflow.models.sharded import load_sharded
 
 START, BASE = "start", "base"
 OPTIMIZER = "optimizer.safetensors"
@@ -46,15 +47,16 @@ class Learner:
         start: Path | None,
         init_key: Sequence[object],
         device: str = "cpu",
+        sharded: bool = False,
     ) -> "Learner":
         """Base model and adapter from files (`options` as `vegflow.models.load` takes them).
 
         Without `adapter` a fresh one is made, which changes nothing until it is trained (B = 0); its other half is
         drawn from a seed named by `init_key`. `start` is the adapter that the trajectory began with, None for base.
-        A model that `options` spreads over devices (`device_map`) stays where it is. Raises ConfigError if the
-        output head is to have an adapter.
+        A model that `options` spreads over devices (`device_map`) stays where it is; `sharded`, it is spread over the
+        processes there are. Raises ConfigError if the output head is to have an adapter.
         """
-        model = load_model(dict(options), device)
+        model = load_sharded(options, device) if sharded else load_model(dict(options), device)
         if adapter is None:
             return cls(fresh_adapter(model, config.lora, options["lora_targets"], init_key), config, None)
         policy = with_adapter(model, adapter, trainable=True)

@@ -1,8 +1,9 @@
 """One update by several processes with the same model: each takes every n-th prompt, and what they find is added up.
 
 Processes are those of `torchrun`. The prompt and its completions stay together, so no row is read twice; the sums of
-gradients and of what is measured go through `all_reduce`, after which all processes take the same step. Base and adapter
-are whole in every process: this shares the work and not the memory (`device_map` does that).
+gradients and of what is measured go through `all_reduce`, after which all processes take the same step. The adapter is
+whole in every process. So is the base, unless it is sharded (`vegflow.models.sharded`): then its layers are gathered from
+all processes for each pass, so all must make the same passes, and one that has fewer makes up for it with idle ones.
 """
 
 import os
@@ -26,6 +27,8 @@ class Team:
 
     rank: int = 0
     size: int = 1
+    sharded: bool = False
+    """Whether each holds a part of the base model, so that all make their passes together."""
 
     @property
     def first(self) -> bool:
@@ -33,8 +36,24 @@ class Team:
         return self.rank == 0
 
     def share(self, groups: list[list[int]]) -> list[list[int]]:
-        """The process's groups of rollouts: every `size`-th, from its own number on."""
-        return groups[self.rank :: self.size]
+        """The process's groups of rollouts: every `size`-th, from its own number on; of a sharded model, as many for each."""
+        mine = groups[self.rank :: self.size]
+        most = -(-len(groups) // self.size)
+        return mine + [[] for _ in range(most - len(mine))] if self.sharded else mine
+
+    def pace(self, passes: int) -> int:
+        """How many passes to make where this process has so many: of a sharded model, the most that any process has."""
+        return self._most(passes) if self.sharded else passes
+
+    def agree(self, wish: bool) -> bool:
+        """Whether to do something that all must do alike or not at all: of a sharded model, if all wish it."""
+        return not self._most(not wish) if self.sharded else wish
+
+    def _most(self, number: int) -> int:
+        device = f"cuda:{torch.cuda.current_device()}" if dist.get_backend() == "nccl" else "cpu"
+        most = torch.tensor(int(number), device=device)
+        dist.all_reduce(most, dist.ReduceOp.MAX)
+        return int(most)
 
     def add_gradients(self, parameters: list[nn.Parameter]) -> None:
         """Replace each gradient by its sum over processes; one that nobody has stays none (AdamW skips it then)."""
@@ -60,10 +79,11 @@ ALONE = Team()
 
 
 @contextmanager
-def team(device: str) -> Iterator[tuple[Team, str]]:
+def team(device: str, shard: bool = False) -> Iterator[tuple[Team, str]]:
     """The processes that `torchrun` started (its variables WORLD_SIZE, LOCAL_RANK) and this one's device.
 
-    Gloo on the CPU, NCCL on GPUs, a GPU per process. Without `torchrun` there is one process, and the device is as given.
+    Gloo on the CPU, NCCL on GPUs, a GPU per process. Without `torchrun` there is one process, which has nobody to `shard`
+    the base model with, and the device is as given.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield ALONE, device
@@ -73,6 +93,6 @@ def team(device: str) -> Iterator[tuple[Team, str]]:
         torch.cuda.set_device(own)
     dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=PATIENCE)
     try:
-        yield Team(dist.get_rank(), dist.get_world_size()), own
+        yield Team(dist.get_rank(), dist.get_world_size(), shard), own
     finally:
         dist.destroy_process_group()

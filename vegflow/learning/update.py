@@ -28,12 +28,15 @@ from vegflow.learning.mismatch import Mismatch, columns, mismatches
 from vegflow.learning.parallel import ALONE, Team
 from vegflow.learning.rewards import reward_of
 from vegflow.learning.teacher import Lectures, lectures
-from vegflow.models.packing import Pass, passes, score, token_scores
+from vegflow.models.packing import Pass, passes, score
+from vegflow.models.token_scores import token_scores
 from vegflow.threads import one_thread
 
 Row = Mapping[str, Any]
 STEP_TASKS, STEP_ROLLOUTS = 3, 4
 """Tasks, spread evenly over the batch's, and rollouts of each on which the size of the step is measured."""
+UNDRAWN = dict.fromkeys(("kl_start", "kl_step", "ratio_mean", "mismatch_mean", "mismatch_max")) | {"mismatch": []}
+"""What is said of demonstrations: these are means over tokens that the policy drew, and it drew none."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,11 @@ class Batch:
     def tasks(self) -> list[str]:
         """Task of each rollout."""
         return [row["task_id"] for row in self.rows]
+
+    @property
+    def drawn(self) -> bool:
+        """Whether a policy drew them; demonstrations have no log-probabilities."""
+        return bool(self.rows[0]["token_logprobs_tempered"])
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -123,7 +131,8 @@ def update(
     `teachers` are the prompts that SDPO's teacher reads (`vegflow.learning.teacher`), None for a rollout without one.
     With a `team` its processes share the prompts; each is given the whole batch, takes the step and returns the record.
     Raises VegflowError, and nothing has been written then, if the loss or the gradient is not finite or nothing is to
-    be learnt and `on_collapse` says stop (the policy is as it was), or if the step went further than `kl_limit`.
+    be learnt and `on_collapse` says stop (the policy is as it was), or if the step went further than `kl_limit`, which
+    rollouts tell and demonstrations do not.
     """
     on_cpu = all(parameter.device.type == "cpu" for parameter in learner.parameters)
     with one_thread() if on_cpu else nullcontext():
@@ -154,7 +163,7 @@ def _update(
     if not collapsed:
         learner.step()
     learner.optimizer.zero_grad()
-    kl_step = 0.0 if collapsed else _step_size(learner, batch, sums)
+    kl_step = _step_size(learner, batch, sums) if batch.drawn and not collapsed else 0.0
     if not kl_step <= config.kl_limit:
         raise VegflowError(
             f"the step moved the policy {kl_step:.3g} nats per token, more than kl_limit ({config.kl_limit:g}); "
@@ -174,6 +183,7 @@ def _update(
         "clipped_share": sums.clipped / tokens,
         "capped_share": sums.capped / tokens,
         **columns(sums.mismatch, [row["rollout_id"] for row in batch.rows], batch.lengths),
+        **({} if batch.drawn else UNDRAWN),
         "seconds": time.perf_counter() - began,
     }
 
@@ -217,8 +227,8 @@ def _backward(learner: Learner, batch: Batch, teachers: Sequence[Sequence[int] |
     for group in team.share(batch.groups()):
         lecture = lectures(batch.rows, teachers, group) if distils else None
         silent = not (distils or config.entropy_bonus or config.kl_weight or batch.advantages_N[group].any())
-        with torch.no_grad() if silent else nullcontext():
-            _backward_group(learner, batch, group, weights_N, lecture, sums)
+        with torch.no_grad() if team.agree(silent) else nullcontext():
+            _backward_group(learner, batch, group, weights_N, lecture, sums, team)
     return sums
 
 
@@ -229,11 +239,13 @@ def _backward_group(
     weights_N: NDArray[np.float64],
     lecture: Lectures | None,
     sums: Sums,
+    team: Team,
 ) -> None:
-    """Add the gradient of the rollouts of one prompt, and what is measured on the way."""
+    """Add the gradient of the rollouts of one prompt, and what is measured on the way; an empty group has idle passes."""
     config, temperature = learner.config, _temperature(batch, learner.config)
-    prompt, completions = batch.rows[group[0]]["prompt_ids"], [batch.rows[i]["token_ids"] for i in group]
-    options = {"token_budget": config.token_budget}
+    prompt = batch.rows[group[0]]["prompt_ids"] if group else []
+    completions = [batch.rows[i]["token_ids"] for i in group]
+    options = {"token_budget": config.token_budget, "pace": team.pace}
     with torch.no_grad(), learner.as_start() as differs:
         start = (
             score(learner.policy, prompt, completions, temperature=temperature, **options).logprobs if differs else None
@@ -243,15 +255,17 @@ def _backward_group(
         numbers = [group[i] for i in part.members]
         logp_U, entropy_U = token_scores(part.logits_UV, part.targets_U, temperature)
         logp_R, entropy_R = logp_U.index_select(0, part.place_R), entropy_U.index_select(0, part.place_R)
-        old_R = logp_R.new_tensor([p for i in numbers for p in batch.rows[i]["token_logprobs_tempered"]])
+        old_R = _recorded([batch.rows[i] for i in numbers], logp_R)
         tokens = Tokens(logp_R, old_R, _repeated(batch.advantages_N[numbers], part, logp_R))
         if lecture is not None:
-            tokens = _taught(learner, tokens, part, lecture, temperature)
+            tokens = _taught(learner, tokens, part, lecture, temperature, options)
         if start is not None:
-            tokens = replace(tokens, start_R=torch.cat([start[i] for i in part.members]))
+            tokens = replace(tokens, start_R=torch.cat([logp_R[:0].detach(), *(start[i] for i in part.members)]))
         loss = (_repeated(weights_N[numbers], part, logp_R) * token_losses(tokens, config)).sum()
         if config.entropy_bonus:
             loss = loss - config.entropy_bonus * entropy_R.sum() / all_tokens
+        if team.sharded and torch.is_grad_enabled():
+            loss = loss + 0.0 * logp_U.sum()  # a backward pass like the others', whatever this process has to learn
         if loss.requires_grad:
             loss.backward()
         _measure(sums, tokens, entropy_R.detach(), part, numbers, config)
@@ -265,12 +279,20 @@ def _backward_group(
         sums.logprobs |= {numbers[place]: pieces[place] for place in first}
 
 
+def _recorded(rows: Sequence[Row], logp_R: Tensor) -> Tensor:
+    """Log-probabilities as they were when the tokens were drawn (R); of demonstrations, which nobody drew, the policy's own."""
+    recorded = [p for row in rows for p in row["token_logprobs_tempered"]]
+    return logp_R.new_tensor(recorded) if recorded else logp_R.detach()
+
+
 def _repeated(values_M: NDArray[np.float64], part: Pass, like: Tensor) -> Tensor:
     """Each member's value for each of its tokens (R)."""
-    return torch.tensor(np.repeat(values_M, part.lengths)).to(like)
+    return torch.tensor(np.repeat(values_M, np.array(part.lengths, dtype=int))).to(like)
 
 
-def _taught(learner: Learner, tokens: Tokens, part: Pass, lecture: Lectures, temperature: float) -> Tokens:
+def _taught(
+    learner: Learner, tokens: Tokens, part: Pass, lecture: Lectures, temperature: float, options: dict[str, Any]
+) -> Tokens:
     """The tokens with what the teacher says of them; of a rollout without a teacher, that it agrees."""
     config = learner.config
     whole = config.parts.loss == "sdpo_divergence"
@@ -281,12 +303,12 @@ def _taught(learner: Learner, tokens: Tokens, part: Pass, lecture: Lectures, tem
     teacher_R = tokens.old_R.clone()
     divergence_R = torch.zeros_like(tokens.logp_R)
     branches = [i for i in part.members if lecture.branches[i] is not None]
-    if not branches:
-        return replace(tokens, teacher_R=teacher_R, divergence_R=divergence_R)
     with torch.no_grad(), learner.as_teacher():
         read = [lecture.read[i] for i in branches]
         texts = [lecture.branches[i] for i in branches]
-        for said in passes(learner.policy, lecture.common, texts, read=read, token_budget=config.token_budget):
+        for said in passes(learner.policy, lecture.common, texts, read=read, **options):
+            if not said.members:
+                continue
             place_Q = torch.cat([slices[branches[i]] for i in said.members]).to(said.place_R.device)
             if index_UK is None:
                 logp_U, _ = token_scores(said.logits_UV, said.targets_U, temperature)

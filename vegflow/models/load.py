@@ -26,7 +26,7 @@ def load_tokenizer(options: Mapping[str, Any]) -> Any:
     try:
         return AutoTokenizer.from_pretrained(**arguments(options))
     except (OSError, ValueError, ImportError) as error:
-        raise ConfigError(_cannot_load("tokenizer", options, error)) from error
+        raise ConfigError(cannot_load("tokenizer", options, error)) from error
 
 
 def load_model(options: Mapping[str, Any], device: str = "cpu") -> nn.Module:
@@ -42,16 +42,23 @@ def load_model(options: Mapping[str, Any], device: str = "cpu") -> nn.Module:
     if local:
         check_memory(options.get("name", local.name), expected_gb(local, options["dtype"]), device)
     try:
-        family = AutoModelForCausalLM._model_mapping[type(AutoConfig.from_pretrained(**where))]
         model = AutoModelForCausalLM.from_pretrained(
             **where,
             dtype=getattr(torch, options["dtype"]),
-            attn_implementation="sdpa" if family._supports_sdpa else "eager",
+            attn_implementation=kernel(AutoConfig.from_pretrained(**where)),
             **({"device_map": spread} if spread else {}),
         )
     except (OSError, ValueError, KeyError, ImportError) as error:
-        raise ConfigError(_cannot_load("model", options, error)) from error
+        raise ConfigError(cannot_load("model", options, error)) from error
+    model.packed_attention = options.get("attention", "auto")
     return (model if spread else model.to(device)).eval()
+
+
+def kernel(config: Any) -> str:
+    """Transformers' attention that a model (by its configuration) is loaded with: SDPA, or step by step if it has none."""
+    from transformers import AutoModelForCausalLM
+
+    return "sdpa" if AutoModelForCausalLM._model_mapping[type(config)]._supports_sdpa else "eager"
 
 
 def load_policy(options: Mapping[str, Any], adapter: str | Path | None, device: str = "cpu") -> nn.Module:
@@ -92,7 +99,7 @@ def stop_tokens(options: Mapping[str, Any], tokenizer: Any) -> frozenset[int]:
     return frozenset(token for token in ids if token is not None)
 
 
-def _cannot_load(what: str, options: Mapping[str, Any], error: Exception) -> str:
+def cannot_load(what: str, options: Mapping[str, Any], error: Exception) -> str:
     """The error as one sentence: Transformers' own go over many lines and begin with what is wrong."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     return (

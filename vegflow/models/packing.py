@@ -10,7 +10,7 @@ Axes: N completions, L tokens of a row, B rows of a pass, R predicting positions
 
 import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -18,18 +18,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vegflow.errors import VegflowError
-from vegflow.models.attention import Branches, branches_of, branching
+from vegflow.models import flex
+from vegflow.models.attention import Branches, attending, branches_of, branching
+from vegflow.models.elementwise import in_few_passes
 from vegflow.models.lora import fused
+from vegflow.models.masks import attention_masks, block_masks, in_blocks, layer_windows, padded, wish
 from vegflow.models.states import Pooling, pooled, states_kept
+from vegflow.models.token_scores import token_scores
 
-BLOCK, CPU_BLOCK = 1 << 24, 1 << 18
-"""Numbers of a block of logits that is turned into float32 at a time: 64 MB, and on a CPU what its caches hold (1 MB)."""
 MOST_UNLIKE = 1.5
 """Times their mean that the longest of the completions may have where all go into one row."""
 TOKENS_PER_PASS = 2048
 """Short rows share a pass up to this, which spares calls; more is not faster on a CPU."""
-FULL, SLIDING = "full_attention", "sliding_attention"
+IDLE = [0], [[0]]
+"""Prompt and completions of a pass that a process makes for the others' sake."""
 
 
 @dataclass(frozen=True)
@@ -116,19 +118,22 @@ def passes(
     read: Sequence[int] | None = None,
     token_budget: int = 16384,
     states: Pooling | None = None,
+    pace: Callable[[int], int] = int,
 ) -> Iterator[Pass]:
     """Forward passes over the completions (N lists of token ids) of one prompt, with gradients if they are enabled.
 
     Equal completions are computed once. `read` as `pack` takes it; `token_budget` bounds the tokens of a pass; `states`
-    says which state of each completion to keep.
+    says which state of each completion to keep. `pace` says how many passes to make where these need so many (where
+    processes must keep in step); what is more are passes without members.
     """
     members: dict[tuple[int, tuple[int, ...]], list[int]] = {}
     for number, completion in enumerate(completions):
         members.setdefault((read[number] if read else 0, tuple(completion)), []).append(number)
     unique = list(members)
     apart = _branches_apart(model, next(model.parameters()).device)
-    for chunks in _plan([len(tokens) for _, tokens in unique], len(prompt), token_budget, apart):
-        rows = [pack(prompt, [unique[i][1] for i in c], [unique[i][0] for i in c]) for c in chunks]
+    plan = list(_plan([len(tokens) for _, tokens in unique], len(prompt), token_budget, apart))
+    for chunks in plan + [[]] * (pace(len(plan)) - len(plan)):
+        rows = [pack(prompt, [unique[i][1] for i in c], [unique[i][0] for i in c]) for c in chunks] or [pack(*IDLE)]
         with states_kept(model) if states else nullcontext([]) as kept:
             logits = _forward(model, rows)
         lengths = [n for row in rows for n in row.lengths]
@@ -142,7 +147,9 @@ def passes(
         yield Pass(
             members=tuple(number for number, _ in owners),
             lengths=tuple(lengths[place] for _, place in owners),
-            place_R=torch.cat([torch.arange(starts[p], starts[p + 1]) for _, p in owners]).to(logits[0].device),
+            place_R=torch.cat([torch.arange(0), *(torch.arange(starts[p], starts[p + 1]) for _, p in owners)]).to(
+                logits[0].device
+            ),
             logits_UV=logits[0] if len(logits) == 1 else torch.cat(logits),
             targets_U=torch.cat([row.targets_R for row in rows]).to(logits[0].device),
             states_MD=pooled(kept[0], rows, states)[[p for _, p in owners]] if states else None,
@@ -158,15 +165,17 @@ def score(
     read: Sequence[int] | None = None,
     token_budget: int = 16384,
     states: Pooling | None = None,
+    pace: Callable[[int], int] = int,
 ) -> Scores:
     """Log-probabilities of completions (N lists of token ids) of one prompt, with gradients if they are enabled.
 
-    Logits are divided by `temperature` and normalised in float32. `read`, `token_budget`, `states` as `passes` takes them.
+    Logits are divided by `temperature` and normalised in float32. The other options as `passes` takes them.
     """
     logprobs: list[Any] = [None] * len(completions)
     entropies: list[Any] = [None] * len(completions)
     found: list[Any] = [None] * len(completions) if states else []
-    for part in passes(model, prompt, completions, read=read, token_budget=token_budget, states=states):
+    options = {"read": read, "token_budget": token_budget, "states": states, "pace": pace}
+    for part in passes(model, prompt, completions, **options):
         logp_U, entropy_U = token_scores(part.logits_UV, part.targets_U, temperature)
         pieces = (values_U.index_select(0, part.place_R).split(part.lengths) for values_U in (logp_U, entropy_U))
         for number, logp, entropy in zip(part.members, *pieces, strict=True):
@@ -200,60 +209,6 @@ def forward(model: nn.Module, rows: Sequence[Row]) -> list[Tensor]:
     return [logits_RV.float() for logits_RV in _forward(model, rows)]
 
 
-def token_scores(logits_RV: Tensor, targets_R: Tensor, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
-    """Log-probability of each target and entropy of each distribution (R each, nats), of logits / temperature.
-
-    In float32 whatever the logits' type, a block of rows at a time, forward and backward, so that a large vocabulary costs
-    no second copy of the logits.
-    """
-    return _TokenScores.apply(logits_RV, targets_R, temperature)
-
-
-class _TokenScores(torch.autograd.Function):
-    """z = logits / T; log p = z_target - log sum e^z; H = log sum e^z - sum p z.
-
-    d log p / dz_j = 1[j = target] - p_j and d H / dz_j = -p_j (log p_j + H).
-    """
-
-    @staticmethod
-    def forward(ctx: Any, logits_RV: Tensor, targets_R: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-        logp_R = torch.empty(len(targets_R), device=logits_RV.device)
-        normaliser_R, entropy_R = torch.empty_like(logp_R), torch.empty_like(logp_R)
-        for block in _blocks(logits_RV):
-            logp_RV = logits_RV[block].float() / temperature
-            normaliser_R[block] = logp_RV.logsumexp(-1)
-            logp_RV -= normaliser_R[block, None]
-            logp_R[block] = logp_RV.gather(1, targets_R[block, None])[:, 0]
-            entropy_R[block] = -torch.linalg.vecdot(logp_RV.exp(), logp_RV)
-        ctx.save_for_backward(logits_RV, targets_R, normaliser_R, entropy_R)
-        ctx.temperature = temperature
-        ctx.set_materialize_grads(False)
-        return logp_R, entropy_R
-
-    @staticmethod
-    def backward(ctx: Any, dlogp_R: Tensor | None, dentropy_R: Tensor | None) -> tuple[Tensor, None, None]:
-        logits_RV, targets_R, normaliser_R, entropy_R = ctx.saved_tensors
-        gradient_RV = torch.empty_like(logits_RV)
-        for block in _blocks(logits_RV):
-            slope_RV = logits_RV[block].float() / ctx.temperature - normaliser_R[block, None]
-            factor_RX = torch.zeros(1, 1, device=slope_RV.device)
-            if dentropy_R is not None:
-                factor_RX = (slope_RV + entropy_R[block, None]) * dentropy_R[block, None]
-            if dlogp_R is not None:
-                factor_RX = factor_RX + dlogp_R[block, None]
-            slope_RV.exp_().mul_(-factor_RX)
-            if dlogp_R is not None:
-                slope_RV.scatter_add_(1, targets_R[block, None], dlogp_R[block, None])
-            gradient_RV[block] = slope_RV.div_(ctx.temperature)
-        return gradient_RV, None, None
-
-
-def _blocks(logits_RV: Tensor) -> Iterator[slice]:
-    size = max(1, (CPU_BLOCK if logits_RV.device.type == "cpu" else BLOCK) // logits_RV.shape[1])
-    for start in range(0, len(logits_RV), size):
-        yield slice(start, min(start + size, len(logits_RV)))
-
-
 def _forward(model: nn.Module, rows: Sequence[Row]) -> list[Tensor]:
     """Logits (R, V) in the model's type at the predicting positions of each row."""
     keep = rows[0].predictors_R
@@ -270,12 +225,18 @@ def _run(model: nn.Module, rows: Sequence[Row], keep: Tensor) -> Tensor:
     """Logits (B, K, V) of the rows at the positions in `keep`; rows are padded to a common length."""
     device = next(model.parameters()).device
     L = max(len(row.input_ids_L) for row in rows)
-    branches = _branches(model, rows, L, device)
-    masks = functools.partial(_attention_masks, model, rows, L, device)
-    with branching(model, branches, masks), fused(model):
+    if blocked := in_blocks(model, rows, device):
+        L = flex.padded_length(L)
+    branches = None if blocked else _branches(model, rows, L, device)
+    masks = functools.partial(block_masks if blocked else attention_masks, model, rows, L, device)
+    with (
+        attending(model, flex.NAME) if blocked else branching(model, branches, masks),
+        fused(model),
+        in_few_passes(model),
+    ):
         return model(
-            input_ids=torch.stack([_pad(row.input_ids_L, L) for row in rows]).to(device),
-            position_ids=torch.stack([_pad(row.position_ids_L, L) for row in rows]).to(device),
+            input_ids=torch.stack([padded(row.input_ids_L, L) for row in rows]).to(device),
+            position_ids=torch.stack([padded(row.position_ids_L, L) for row in rows]).to(device),
             attention_mask=masks() if branches is None else torch.ones(1, 1, 1, 1, dtype=torch.bool),
             logits_to_keep=keep.to(device),
             use_cache=False,
@@ -293,46 +254,9 @@ def _branches(model: nn.Module, rows: Sequence[Row], L: int, device: torch.devic
 
 
 def _branches_apart(model: nn.Module, device: torch.device) -> bool:
-    """Whether a model's layers can attend branch by branch: SDPA on a CPU, without windows."""
+    """Whether a model's layers attend branch by branch: SDPA on a CPU, without windows, and nothing else is asked for."""
     plain = getattr(model.config, "_attn_implementation", None) == "sdpa" and device.type == "cpu"
-    return plain and set(layer_windows(model.config).values()) == {None}
-
-
-def _attention_masks(model: nn.Module, rows: Sequence[Row], L: int, device: torch.device) -> Tensor | dict[str, Tensor]:
-    """The mask (B, 1, L, L) that a model's layers take, or one of each kind of layer if there are two."""
-    windows = layer_windows(model.config)
-    masks = {kind: _stacked(rows, L, window).to(device) for kind, window in windows.items()}
-    if getattr(model.config, "_attn_implementation", "sdpa") == "eager":
-        dtype = next(model.parameters()).dtype
-        masks = {
-            kind: torch.zeros(mask.shape, dtype=dtype, device=device).masked_fill_(~mask, torch.finfo(dtype).min)
-            for kind, mask in masks.items()
-        }
-    return masks if len(masks) > 1 else next(iter(masks.values()))
-
-
-def layer_windows(config: Any) -> dict[str, int | None]:
-    """Kinds of attention layers of a model, each with how many positions it looks back at (None: all).
-
-    Raises VegflowError for a kind that packed rows cannot express as a mask.
-    """
-    window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
-    kinds = dict.fromkeys(getattr(config, "layer_types", None) or [FULL if window is None else SLIDING])
-    if odd := [kind for kind in kinds if kind not in (FULL, SLIDING)]:
-        raise VegflowError(f"layers of kind '{odd[0]}' cannot keep packed completions apart; take another model")
-    return {kind: None if kind == FULL else window for kind in kinds}
-
-
-def _stacked(rows: Sequence[Row], L: int, window: int | None) -> Tensor:
-    mask = torch.eye(L, dtype=torch.bool).repeat(len(rows), 1, 1)
-    for i, row in enumerate(rows):
-        n = len(row.input_ids_L)
-        mask[i, :n, :n] = row.mask(window)
-    return mask[:, None]
-
-
-def _pad(values: Tensor, length: int) -> Tensor:
-    return torch.cat([values, values.new_zeros(length - len(values))])
+    return plain and wish(model) in ("auto", "branches") and set(layer_windows(model.config).values()) == {None}
 
 
 def completions_per_row(prompt: int, mean_length: float, completions: int, apart: bool = False) -> int:

@@ -94,7 +94,8 @@ def diagnostics(tables: Frames, facts: StudyFacts) -> View:
         [
             r["trajectory"], str(r["step"]), number(r["n_rollouts"]), share(r["fast_negative_share"]),
             number(r["effective_rollouts"]), share(r["effective_share"]), share(r["distinct_share"]),
-            share(r["zero_variance_share"]), number(r["kl_step"]), number(r["kl_start"]), number(r["entropy"]),
+            share(r["zero_variance_share"]), number(r["temperature"]), number(r["ratio_mean"]),
+            number(r["kl_step"]), number(r["kl_start"]), number(r["entropy"]),
             number(r["gradient_norm"]), number(r["student_tokens"]), number(r["teacher_tokens"]), number(r["seconds"]),
         ]
         for r in tables["diagnostics"].filter(pl.col("seed").is_null()).to_dicts()
@@ -104,10 +105,11 @@ def diagnostics(tables: Frames, facts: StudyFacts) -> View:
         "Update s makes policy s from the rollouts of policy s − 1. Fast with A < 0: share of the fast_1 rollouts that the "
         "update makes less likely; where it is large, reward and advantage alone push towards slower programs. "
         "Effective rollouts: how many the signal comes from, "
-        "(Σ|A|)² / ΣA². Groups of equal rewards teach nothing. KL and entropy are estimates per token, in nats: of the step, "
+        "(Σ|A|)² / ΣA². Groups of equal rewards teach nothing. Ratio to the sampler: of a token’s probability where the update learns "
+        "(at this temperature) to where it was drawn, mean over tokens; 1 unless the two temperatures differ. KL and entropy are estimates per token, in nats: of the step, "
         "and of the policy from the trajectory's start.",
         ["trajectory", "update", "rollouts", "fast with A < 0", "effective rollouts", "of all", "distinct programs",
-         "groups of equal rewards", "KL of the step", "KL from the start", "entropy", "gradient norm", "student tokens",
+         "groups of equal rewards", "temperature", "ratio to the sampler", "KL of the step", "KL from the start", "entropy", "gradient norm", "student tokens",
          "teacher tokens", "seconds"], rows, 1, "This study made no update.",
     )  # fmt: skip
 
@@ -117,20 +119,25 @@ def boa(tables: Frames, facts: StudyFacts) -> View:
     rows = [
         [
             r["trajectory"], "mean" if r["seed"] is None else f"seed {r['seed']}", r["rule"].replace("_", " "),
+            MISSING if r["patience"] is None else str(r["patience"]),
             MISSING if r["step"] is None else str(r["step"]), with_interval(r["fast_1"], r["low"], r["high"], "share", size(facts, r["trajectory"], "")),
             share(r["sd_seeds"]), share(r["any_fast_1"]), share(r["fast_1_cross"]), share(r["start_fast_1"]),
-            share(r["last_fast_1"]), share(r["null_peak"]), p_value(r["null_p"]), number(r["rollouts"]),
+            share(r["repeat_fast_1"]), share(r["last_fast_1"]), share(r["null_peak"]), share(r["null_inflation"]),
+            p_value(r["null_p"]), number(r["rollouts"]),
         ]
         for r in tables["boa"].to_dicts()
     ]  # fmt: skip
     return View(
         "boa", "Best-of-Adaptation",
         "The step is chosen on the rollouts whose rate is then read, so the rate is too high (winner's curse). "
-        "Cross-fitted: chosen on one half of the samples, read on the other. Peak by chance: what the highest step would "
-        "show on average if no task's rate ever changed, and the probability of a peak this high. The paper prints "
+        "Cross-fitted: chosen on one half of the samples, read on the other. Step 0 again: a second sample of the policy that the "
+        "trajectory starts from (A/A), where a sample set has one; two samples of one policy differ by chance alone. Peak by "
+        "chance: what the highest step would show on average if no task's rate ever changed (verdicts permuted over steps "
+        "within each task), by how much that is above the mean, and the probability of a peak this high. Patience: falls in a "
+        "row after which the rule stops. The paper prints "
         "30.6 % (sd 11.3 % over three seeds).",
-        ["trajectory", "run", "rule", "step", "fast_1 per sample", "sd over seeds", "any of K", "cross-fitted", "step 0",
-         "last", "peak by chance", "p", "rollouts"], rows, 3,
+        ["trajectory", "run", "rule", "patience", "step", "fast_1 per sample", "sd over seeds", "any of K", "cross-fitted",
+         "step 0", "step 0 again", "last", "peak by chance", "inflation by chance", "p", "rollouts"], rows, 3,
         "No trajectory samples the same tasks at every step.",
     )  # fmt: skip
 

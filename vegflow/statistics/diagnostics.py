@@ -8,8 +8,8 @@ import polars as pl
 from vegflow.config.analysis import StudyFacts
 
 MEANS = (
-    "gradient_norm", "entropy", "kl_start", "kl_step", "ratio_mean", "clipped_share", "mismatch_mean", "reward_mean",
-    "reward_std",
+    "gradient_norm", "entropy", "kl_start", "kl_step", "temperature", "ratio_mean", "clipped_share", "mismatch_mean",
+    "reward_mean", "reward_std",
     "effective_rollouts", "fast_negative_share", "student_tokens", "teacher_tokens", "seconds",
 )  # fmt: skip
 """Columns of `UPDATES` that are carried over; the others become shares of the rollouts or groups learnt from."""

@@ -24,7 +24,7 @@ rule train_orm:
     benchmark:
         f"{BENCHMARKS}/train_orm/{{orm}}.jsonl"
     resources:
-        mem_mb=4000,
+        mem_mb=2 * study.memory_mb,
         runtime=240,
         gpu=study.model.gpus,
     params:
@@ -51,7 +51,7 @@ rule score_orm:
     benchmark:
         f"{BENCHMARKS}/score_orm/{{orm}}/of/{{cell}}.jsonl"
     resources:
-        mem_mb=2000,
+        mem_mb=study.memory_mb,
         runtime=60,
         gpu=study.model.gpus,
     params:

@@ -17,8 +17,8 @@ rule rescore:
     benchmark:
         f"{BENCHMARKS}/rescore/{{policy}}/of/{{cell}}.jsonl"
     resources:
-        mem_mb=study.memory_mb,
-        model_mb=study.model_mb,
+        mem_mb=study.sampling_mb,
+        model_mb=study.sampling_model_mb,
         runtime=60,
         gpu=study.sampling_gpus,
     params:

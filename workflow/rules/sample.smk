@@ -20,8 +20,8 @@ rule sample:
     benchmark:
         f"{BENCHMARKS}/sample/{{cell}}.jsonl"
     resources:
-        mem_mb=study.memory_mb,
-        model_mb=study.model_mb,
+        mem_mb=study.sampling_mb,
+        model_mb=study.sampling_model_mb,
         runtime=60,
         gpu=study.sampling_gpus,
     params:

@@ -1,6 +1,7 @@
 # Update: one gradient step from a policy to the next, on the rollouts that it drew.
 #
-# RLVR, test-time training and distillation are trajectories of this rule that differ in configuration alone.
+# RLVR, test-time training and distillation are trajectories of this rule that differ in configuration alone. The model's
+# file says how many processes take the step (`learning`).
 #
 # In:  policy s (adapter, optimizer state), its rollouts and their evaluations
 # Out: results/STUDY/policies/TRAJECTORY/seedN/step(s+1)/, an adapter in PEFT's format
@@ -19,15 +20,17 @@ rule update:
         f"{LOGS}/update/{{trained}}.log",
     benchmark:
         f"{BENCHMARKS}/update/{{trained}}.jsonl"
+    threads: study.model.learning.processes
     resources:
-        mem_mb=2 * study.memory_mb,
+        mem_mb=study.update_memory_mb,
         runtime=60,
-        gpu=study.model.gpus,
+        gpu=study.model.gpus * study.model.learning.processes,
     params:
+        start=study.update_command,
         options=lambda wildcards: options.update(wildcards.trained),
         code=code_digest("workflow/scripts/update.py"),
         versions=versions("torch", "transformers", "peft"),
     shell:
-        "python -m vegflow.warm update --options {params.options:q} --adapter '{input.adapter}' --start '{input.start}'"
+        "{params.start} update --options {params.options:q} --adapter '{input.adapter}' --start '{input.start}'"
         " --optimizer '{input.optimizer}' --rollouts {input.rollouts} --evaluations {input.evaluations}"
         " --output {output.record} --gpus {resources.gpu} --threads {threads} > {log} 2>&1"

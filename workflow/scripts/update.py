@@ -21,7 +21,8 @@ from vegflow.stage import progress, run
 
 
 def main(args: Namespace) -> None:
-    with team(model_device(args.gpus)) as (processes, device):
+    shard = args.options["model"].get("learning", {}).get("shard", False)
+    with team(model_device(args.gpus), shard) as (processes, device):
         _update(args, processes, device)
 
 
@@ -30,7 +31,9 @@ def _update(args: Namespace, processes: Team, device: str) -> None:
     batch = make_batch(read_rows(args.rollouts, ROLLOUTS), read_rows(args.evaluations, EVALUATIONS), config)
     paths = [Path(path) if path else None for path in (args.adapter, args.start)]
     key = (place["trajectory"], place["seed"])
-    learner = Learner.load(args.options["model"], config, *paths, init_key=key, device=device)
+    learner = Learner.load(
+        args.options["model"], config, *paths, init_key=key, device=device, sharded=processes.sharded
+    )
     if args.optimizer:
         learner.restore(load_file(args.optimizer))
     teachers = None
