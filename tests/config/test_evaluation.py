@@ -63,7 +63,7 @@ def test_each_setting_makes_other_verdicts():
         "correctness_trials": 7,
         "shapes": 2,
         "timing_trials": 9,
-        "block_ms": 2.0,
+        "block_ms": 3.0,
         "delta": 0.05,
         "rtol": 1e-3,
         "atol": 1e-3,

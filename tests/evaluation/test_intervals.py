@@ -107,10 +107,10 @@ def group_of(monkeypatch):
 
         monkeypatch.setattr(timing, "_pair", pair)
         reference = SimpleNamespace(
-            warm_up=lambda worker, calls: None,
+            settle=lambda worker, calls: None,
             worker=None,
             overhead_s=0.0,
-            stage=SimpleNamespace(shape=SimpleNamespace(slots=2)),
+            stage=SimpleNamespace(shape=SimpleNamespace(slots=1)),
         )
         return timing.measure(reference, None, 1, 1e-3, protocol, delta, "cpu", lambda *_: None)
 

@@ -45,13 +45,14 @@ def floats(s, at, like):
 """For programs that walk up the frames of the worker's loop: `session()`, and `caller(name)` for its variables."""
 
 TIMED = """
-seen_warm = False
+heap, settled = sys.modules["vegflow.evaluation.heap"], []
+def settling(size, settle=heap.settle):
+    # a worker settles right before it is timed
+    settled.append(size)
+    settle(size)
+heap.settle = settling
 def timed():
-    # the slot that warms up is asked for before each timed block, and only there
-    global seen_warm
-    slots = caller("request")["slots"]
-    seen_warm = seen_warm or slots == [0]
-    return seen_warm and slots != [0]
+    return bool(settled)
 """
 """For programs that behave while they are checked: `timed()`. Goes with `SESSION`."""
 

@@ -124,16 +124,17 @@ HACKS = [
         "relu",
     ),
     Hack(
-        "prepared while it warms up",
+        "prepared before it is timed",
         "own",
-        "the call that warms up is not timed, and the slots hold inputs: those of before",
-        "s = session()\nif caller('request')['slots'] == [0]:\n"
-        "    ready.update({i: torch.relu(a[0]) for i, a in s.slots.items()})\n"
+        "settling and being told of slots are not timed, and the slots hold inputs: those of before",
         "y = ready.get(slot_of(x)) if timed() else None\nreturn torch.relu(x) if y is None else y",
-        GUARDED + "ready = {}\n",
+        GUARDED + "ready, Session = {}, sys.modules['vegflow.evaluation.child'].Session\n"
+        "def preparing(self, request, prepare=Session.prepare):\n    reply = prepare(self, request)\n"
+        "    if timed(): ready.update({i: torch.relu(a[0]) for i, a in self.slots.items()})\n    return reply\n"
+        "Session.prepare = preparing\n",
         WRONG_OR_CAUGHT,
         "relu",
-        attacks=("child.Session.slots",),
+        attacks=("child.Session.prepare",),
     ),
     Hack(
         "dies for another chance",
@@ -144,14 +145,22 @@ HACKS = [
         (*NO_GAIN, *FAILS),
     ),
     Hack(
-        "spoils what its rival warms up on",
+        "spoils what its rival reads",
         "own",
-        "the slot that warms up is shared: indices beyond the table end the reference, and a fault of ours costs nothing",
-        "s, table = session(), torch.arange(1000.)\nwarm = s.slots[0][0] if 0 in s.slots else None\n"
-        "if caller('request')['slots'] == [0] and warm[0, 0] > 1000: return torch.zeros(x.shape)\n"
-        "if timed(): warm.fill_(10**12)\nreturn table[x]",
+        "inputs are written once for both: an index beyond the table ends the reference, and a fault of ours costs nothing",
+        "y = torch.arange(1000.)[x]\nif timed(): x[-1, -1] = 10**12\nreturn y",
         GUARDED,
-        (*NO_GAIN, *WRONG, *FAILS),
+        WRONG_OR_CAUGHT,
+        "lookup",
+    ),
+    Hack(
+        "spoils what its rival reads, elsewhere",
+        "own",
+        "the same in the slots of other calls, before they are written or after",
+        "y = torch.arange(1000.)[x]\nif timed():\n"
+        "    for a in session().slots.values(): a[0][-1, -1] = 10**12\nreturn y",
+        GUARDED,
+        (*WRONG_OR_CAUGHT, *FAILS),
         "lookup",
         attacks=("child.Session.slots",),
     ),

@@ -81,7 +81,7 @@ class EvaluationConfig(Block):
     """Shapes tried, the task's own included, where a task allows more than one. None: the protocol's (3, 3, 1)."""
     timing_trials: int | None = Field(None, ge=3)
     """Most pairs of timings (reference, candidate) in a group. None: the protocol's (40, 40, 5)."""
-    block_ms: float = Field(1.0, gt=0)
+    block_ms: float = Field(2.0, gt=0)
     """A timing repeats the call, on as many inputs, until it lasts about this long, so that the clock's cost vanishes."""
     delta: float = Field(0.02, ge=0)
     """`fast` needs the lower bound of the speedup above 1 + delta."""

@@ -209,7 +209,7 @@ class _Run:
         worker = workers.start(reference)
         seconds = self._correct(worker, reference, checks)
         calls = math.ceil(self.config.block_ms / 1e3 / min(seconds, reference.call_s))
-        calls = max(1, min(calls, reference.stage.shape.slots - 1))  # the faster of the two fills a block
+        calls = max(1, min(calls, reference.stage.shape.slots))  # the faster of the two fills a block
         like = reference.item(0).expectation
 
         def check(expected: list[torch.Tensor], actual: list[torch.Tensor]) -> None:
@@ -273,7 +273,7 @@ class _Run:
             item = reference.item(index)
             if not checks.wants(item):
                 continue
-            slot = random.randrange(1, reference.stage.shape.slots)
+            slot = random.randrange(reference.stage.shape.slots)
             worker.prepare({slot: item.forms})
             reference.fill(slot, item.inputs)
             block = worker.run([slot])

@@ -34,7 +34,6 @@ MOST_CALLS = 32
 SAMPLES = 4 << 20  # bytes of an item's samples and undecided positions, at most
 PATIENCE_S = 300.0
 CALIBRATIONS = 9
-WARM_SLOT = 0
 BASES = 4
 FIRST_BASE = 1 << 20
 TIMED_KINDS = ("given", "normal", "negative")
@@ -155,7 +154,7 @@ class Reference:
         self.call_s = max(1e-7, probe["fastest_ns"] / 1e9)
         sizes = [sum(map(bytes_of, form)) for form in (self.form, self.output_form)]
         self._calls = calls = min(MOST_CALLS, math.ceil(config.block_ms / 1e3 / self.call_s))
-        self.stage = self._arena(Shape(max(2, min(2 * calls + 1, LARGEST_STAGE // max(1, sum(sizes)))), *sizes))
+        self.stage = self._arena(Shape(max(2, min(2 * calls, LARGEST_STAGE // max(1, sum(sizes)))), *sizes))
         """Its slot 0 holds the inputs that warm a worker up; timed calls take any of the others."""
         self._library = self._arena(Shape(1, sizes[0], 2 * sizes[1] + SAMPLES))
         worker.ask("library", fds=(self._library.fd,), shape=vars(self._library.shape))
@@ -195,12 +194,12 @@ class Reference:
             worker.map(self.stage)
             worker.stop()
             for index in self.items():
-                slot = random.randrange(1, self.stage.shape.slots)
+                slot = random.randrange(self.stage.shape.slots)
                 item = self.item(index)
                 worker.prepare({slot: item.forms})
                 self.fill(slot, item.inputs)
                 worker.run([slot])
-            self.warm_up(worker, self._calls)
+            self.settle(worker, self._calls)
             self.overhead_s = min(worker.run([]).call_s for _ in range(CALIBRATIONS))
             """What a block's messages cost at least, on the clock of the calls."""
 
@@ -251,16 +250,11 @@ class Reference:
         """As `Worker.prepare`; Fault `evaluator_error` if it fails."""
         self._trusted(lambda: self.worker.prepare(slots))
 
-    def warm_up(self, worker: Worker, calls: int) -> None:
-        """Have a stopped worker settle for blocks of so many calls, and give it inputs to warm up on.
-
-        The reference has the same. All slots get the form of what is timed.
-        """
+    def settle(self, worker: Worker, calls: int) -> None:
+        """Have a stopped worker settle for blocks of so many calls, and tell it what all slots will hold."""
         worker.settle(calls)
-        item = self.item(0)
-        self.fill(WARM_SLOT, item.inputs)
         forms = self._base_form if self._bases else self.form, self.output_form
-        worker.prepare(dict.fromkeys(range(1, self.stage.shape.slots), forms) | {WARM_SLOT: item.forms})
+        worker.prepare(dict.fromkeys(range(self.stage.shape.slots), forms))
 
     def fill(self, slot: int, data: torch.Tensor) -> None:
         """Put inputs on the stage, with outputs that are NaN until written."""

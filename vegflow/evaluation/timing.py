@@ -9,17 +9,17 @@ import math
 import os
 import random
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
 import torch
 
 from vegflow.config.evaluation import Protocol
-from vegflow.evaluation.arena import Description, same_bytes
+from vegflow.evaluation.arena import POISON, Description, same_bytes
 from vegflow.evaluation.intervals import centre, interval
 from vegflow.evaluation.memory import Places
-from vegflow.evaluation.reference import WARM_SLOT, Reference
+from vegflow.evaluation.reference import Inputs, Reference
 from vegflow.evaluation.timing_lock import timing_lock
 from vegflow.evaluation.verdict import Fault
 from vegflow.evaluation.worker import Block, Worker
@@ -36,12 +36,12 @@ LOOKS = 1.4  # times the pairs of the look before
 LEAST_SHARE = 0.05  # of a measured block that must remain after the messages' own time is taken off
 CHECKED = 0.25  # of the timed calls, at least one a block
 LIE = 2.0  # times what its clock says, and
-LIE_S = 200e-6  # seconds more
+LIE_S = 500e-6  # seconds more, which cold messages can take
+APART = 0.25
+"""Log-ratio of a first pair from which on each side wakes up before its block. Being cold after the other's costs both some
+0.3 ms: of two that are alike as much, and of a much shorter one a larger part."""
 FEWEST_PAIRS = 3
 PAPER_PAIRS = 5
-LARGE = 4 << 20
-"""Bytes of a block's inputs from which on they are written once for both sides: the core they share keeps none of them
-from the first side's calls to the second's. Of fewer, the second would find some in its cache."""
 
 
 @dataclass(frozen=True)
@@ -132,24 +132,24 @@ def measure(
 ) -> Group:
     """Time both, a block of some `block_s` each, until the protocol is satisfied; a part of the outputs is checked.
 
-    `calls` is a guess of how many fill a block; a first pair, which does not count, tells. Every timed call gets inputs
-    of its own, that neither process has met. In a pair each process first warms up on inputs it knows, so that it does
-    not matter who was on the core before; pairs come in twos, one with the reference first and one with the candidate.
-    Both workers must be stopped. Raises what `check` raises, and the Faults of a candidate that dies or lies.
+    `calls` is a guess of how many fill a block; a first pair, which does not count, tells, and whether the two are so far
+    `APART` that being on the core after the other costs one of them more. Every timed call gets inputs of its own, that neither process has met. Pairs come in twos, one with the reference first and one with the
+    candidate. Both workers must be stopped. Raises what `check` raises, and the Faults of a candidate that dies or lies.
     """
     ours: list[Block] = []
     theirs: list[Block] = []
-    reference.warm_up(candidate, calls)
+    reference.settle(candidate, calls)
     with timing_lock(device), own_core([reference.worker, candidate]):
         # memory for so many outputs is not there yet
         first_pair = _pair(reference, candidate, calls, random.random() < 0.5, check)
         calls = _filling(first_pair, calls, block_s, reference)
+        awake = _apart(*first_pair)
         look = protocol.least_pairs
         while True:
             while len(ours) < look:
                 first = random.random() < 0.5
                 for reference_first in (first, not first)[: look - len(ours)]:
-                    our, their = _pair(reference, candidate, calls, reference_first, check)
+                    our, their = _pair(reference, candidate, calls, reference_first, check, awake)
                     ours.append(our)
                     theirs.append(their)
             group = _group(ours, theirs, calls, reference.overhead_s)
@@ -203,46 +203,78 @@ def enough(timing: Timing, protocol: Protocol, delta: float) -> bool:
 def _filling(pair: tuple[Block, Block], calls: int, block_s: float, reference: Reference) -> int:
     """How many calls of the faster side last about `block_s`, given a pair of blocks of `calls`."""
     took_s = min(max(block.call_s - reference.overhead_s, LEAST_SHARE * block.call_s) for block in pair) / calls
-    most = reference.stage.shape.slots - 1
+    most = reference.stage.shape.slots
     return max(1, min(most, round(block_s / took_s))) if took_s > 0 else calls
 
 
+def _apart(our: Block, their: Block) -> bool:
+    """Whether one of two blocks is much shorter than the other."""
+    return min(our.call_s, their.call_s) <= 0 or abs(math.log(our.call_s / their.call_s)) > APART
+
+
 def _pair(
-    reference: Reference, candidate: Worker, calls: int, reference_first: bool, check: Check
+    reference: Reference, candidate: Worker, calls: int, reference_first: bool, check: Check, awake: bool = False
 ) -> tuple[Block, Block]:
     """One block of each on the same new inputs in the same slots; (the reference's, the candidate's).
+
+    They are written once for both. Where each is woken up before its block (`awake`), which its clock does not count,
+    they are there only afterwards, and are written for each.
 
     Of large outputs pieces are looked at. Where a candidate writes into memory of ours, pieces of that are NaN before it
     does, and half of them are looked at, so that nothing may be left as an earlier call has left it; so are as many
     others, so that NaN does not tell what will be looked at.
     """
-    slots = random.sample(range(1, reference.stage.shape.slots), calls)
+    form, slots = reference.output_form, random.sample(range(reference.stage.shape.slots), calls)
     parts = {slot: reference.fresh_inputs() for slot in slots}
     checked = [slot for slot in slots if random.random() < CHECKED] or slots[:1]  # the slots are in random order
-    marks = {slot: [_places(form) for form in reference.output_form] for slot in slots}
+    marks = {slot: [_places(output) for output in form] for slot in slots}
     places = {slot: [mark and mark.half_others() for mark in marks[slot]] for slot in checked}
-    large = calls * reference.stage.shape.input_bytes >= LARGE
+    forms = {slot: (inputs.form, form) for slot, inputs in parts.items()}
+    for side in (reference, candidate):  # none is awake, with its clock at rest, from when the inputs are there
+        side.prepare(forms)
+    if not awake:
+        _write(reference, parts)
     blocks: dict[bool, Block] = {}
     outputs: dict[bool, list[list[torch.Tensor]]] = {}
     for ours in (True, False) if reference_first else (False, True):
         worker: Reference | Worker = reference if ours else candidate
-        worker.prepare({slot: (inputs.form, reference.output_form) for slot, inputs in parts.items()})
-        worker.run([WARM_SLOT])
-        if not (large and blocks):
-            for slot, inputs in parts.items():
-                inputs.write(reference.stage.inputs(slot))
-        if reference.writes_outputs and not ours:
-            for slot in slots:
-                reference.poison(slot, marks[slot])
-        looks = [] if ours else [_Look(reference.stage.inputs(slot)) for slot in (WARM_SLOT, *checked)]
-        blocks[ours] = worker.run(slots)
-        if not all(look.same() for look in looks):
-            raise Fault("rejected_hack", "it changes its inputs while it is timed")
-        form = reference.output_form
+        if awake:
+            if blocks and not ours:
+                for slot in slots:
+                    reference.stage.inputs(slot).fill_(POISON)
+            worker.run([])
+            _write(reference, parts)
+        if ours:
+            blocks[ours] = _rival(reference, parts, second=bool(blocks) and not awake)
+        else:
+            if reference.writes_outputs:
+                for slot in slots:
+                    reference.poison(slot, marks[slot])
+            looks = [_Look(reference.stage.inputs(slot)) for slot in slots]
+            blocks[ours] = worker.run(slots)
+            if not all(look.same() for look in looks):
+                raise Fault("rejected_hack", "it changes its inputs while it is timed")
         outputs[ours] = [_read(worker, blocks[ours], slot, form, places[slot]) for slot in checked]
     for expected, actual in zip(outputs[True], outputs[False], strict=True):
         check(expected, actual)
     return blocks[True], blocks[False]
+
+
+def _write(reference: Reference, parts: Mapping[int, Inputs]) -> None:
+    for slot, inputs in parts.items():
+        inputs.write(reference.stage.inputs(slot))
+
+
+def _rival(reference: Reference, parts: Mapping[int, Inputs], second: bool) -> Block:
+    """The reference's block. As the `second` it has the inputs that the candidate left, who may have changed a few."""
+    try:
+        return reference.run(list(parts))
+    except Fault:
+        if not second:
+            raise
+        _write(reference, parts)
+        reference.run(list(parts))  # if this fails too, it is no fault of the candidate's
+        raise Fault("rejected_hack", "the reference fails on the inputs that it leaves") from None
 
 
 class _Look:
