@@ -189,6 +189,7 @@ TRAJECTORY = pa.schema(
         *_interval("any_fast_1", "any_"),
         column("fast", REAL, "per-sample rate of fast (interval above 1 + delta), mean over tasks"),
         column("correct", REAL, "share of correct samples, mean over tasks"),
+        *_interval("correct", "correct_"),
         column("mean_speedup", REAL, "mean speedup of correct samples, mean over tasks that have one", nullable=True),
         *_interval("the mean speedup (on the logarithm)", "speedup_"),
         column("nll_mean", REAL, "mean surprisal of the policy's own samples, nats"),

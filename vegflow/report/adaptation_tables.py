@@ -45,7 +45,7 @@ def trajectory(tables: Frames, facts: StudyFacts) -> View:
                 r["trajectory"], str(r["step"]), number(r["cumulative_rollouts"]),
                 with_interval(r["fast_1"], r["low"], r["high"], "share", r["n_tasks"]), share(paper),
                 with_interval(r["any_fast_1"], r["any_low"], r["any_high"], "share", r["n_tasks"]), share(r["fast"]),
-                share(r["correct"]), share(good),
+                with_interval(r["correct"], r["correct_low"], r["correct_high"], "share", r["n_tasks"]), share(good),
                 with_interval(r["mean_speedup"], r["speedup_low"], r["speedup_high"], "ratio", r["n_tasks"]), number(r["nll_mean"]),
                 number(r["distinct_candidates"]),
             ]

@@ -200,7 +200,7 @@ def _inside(claims: pl.DataFrame) -> dict[str, int]:
     return {
         "numbers": claims.height,
         "ours": claims["ours"].count(),
-        "with_interval": claims["inside"].count(),
+        "with_interval": claims["low"].count(),
         "inside": int(claims["inside"].sum() or 0),
     }
 

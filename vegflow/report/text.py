@@ -73,8 +73,8 @@ FEW = 10
 """Tasks below which an interval is marked: it holds what it says less exactly (docs/statistics.md)."""
 FEW_MARK = "†"
 FEW_NOTE = (
-    f"{FEW_MARK} Fewer than ten tasks. A nominal 95 % interval of so few held the truth in 93 to 100 of 100 planted studies: where "
-    "each task is a yes or no, its coverage moves in steps of several points, and none of them may lie near 95."
+    f"{FEW_MARK} Fewer than ten tasks: of so few, nominal 95 % intervals held the truth in 92 to 100 of 100 planted studies. Where "
+    "each task is a yes or a no, few outcomes are possible, and their coverage moves in steps of several points."
 )
 
 

@@ -62,7 +62,9 @@ def training(study: Study, step: int, column: str) -> Ours:
     """A column of the training trajectory at a step."""
     name = study.facts.comparison.training if study.facts.comparison else None
     rows = rows_of(study, "trajectory", trajectory=name or "", seed=None, step=step)
-    ends = ("speedup_low", "speedup_high") if column == "mean_speedup" else ("", "")
+    ends = {"mean_speedup": ("speedup_low", "speedup_high"), "correct": ("correct_low", "correct_high")}.get(
+        column, ("", "")
+    )
     return first_of(rows, column, f"the study has no training trajectory with a step {step}", *ends)
 
 

@@ -150,6 +150,11 @@ def _rows(steps: list[dict[str, Any]], how: Resampling) -> list[dict[str, Any]]:
             moved, n_tasks = clustered(at["psi"] - first["psi"], at["tasks"])
             value = float(at["rho"] - first["rho"])
             change = interval(value, moved, n_tasks - 1.0, n_tasks, how.confidence).columns("change", "change_")
+            if change["change_low"] is not None and change["change_high"] is not None:  # a difference of correlations
+                change |= {
+                    "change_low": max(change["change_low"], -2.0),
+                    "change_high": min(change["change_high"], 2.0),
+                }
         keep = ("step", "n", "nll_mean", "p_value", "rho_within", "within_p", "surprisal_fast_1", "confidence_fast_1")
         moved_nll, of_tasks = clustered(at["nll"], at["tasks"])
         rows.append(

@@ -77,14 +77,14 @@ def _means(cells: pl.DataFrame, how: Resampling) -> dict[str, Any]:
 
     def mean(column: str) -> Any:
         values = cells[column].cast(pl.Float64).fill_null(float("nan")).to_numpy()
-        bounds = SHARE if "fast" in column else POSITIVE if column == "mean_speedup" else None
+        bounds = SHARE if "fast" in column or column == "correct" else POSITIVE if column == "mean_speedup" else None
         return mean_interval(values, names, seeds, how, crossed=True, bounds=bounds)
 
     return {
         **mean("fast_1").columns("fast_1"),
         **mean("any_fast_1").columns("any_fast_1", "any_"),
         "fast": mean("fast").value,
-        "correct": mean("correct").value,
+        **mean("correct").columns("correct", "correct_"),
         **mean("mean_speedup").columns("mean_speedup", "speedup_"),
         "nll_mean": mean("nll_mean").value,
         "distinct_candidates": mean("distinct_candidates").value,
