@@ -508,7 +508,7 @@ SLEEPY = HONEST + "\nimport time\ntime.sleep(1.0)\n"
 
 def test_a_lost_worker_is_tried_again_once(killed, spawned):
     pids = killed(1)
-    (verdict,) = judge(SLEEPY)
+    (verdict,) = judge(SLEEPY, config=CONFIG.model_copy(update={"protocol": "paper"}))  # which times no second group
     assert len(pids) == 1
     assert verdict.status == "correct"
     assert len(spawned) == ISOLATION + REFERENCE + 2

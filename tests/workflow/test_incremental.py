@@ -162,17 +162,17 @@ def test_an_edit_runs_again(project, edit, expected):
 
 
 ORM = {"train": "rlvr", "score": ["best_of_n"]}
-TRAINED = {"train_orm": 1, "score_orm": 4, "rank_orm": 2}
+TRAINED = {"train_orm": 1, "score_orm": 4, "rank_orm": 2, "render": 1}
 ORM_EDITS = {
     "nothing": (lambda project: None, {}),
     "K from 8 to 16": (
         change("sample_sets", "best_of_n", "k", to=16),
         {"sample": 4, "evaluate": 4, "rescore": 6, "score_orm": 4, "rank_orm": 1, **KERNELS, **ANALYSIS},
     ),
-    "what is measured": (change("reward_models", "orm", "ks", to=[1, 2]), {"rank_orm": 2}),
+    "what is measured": (change("reward_models", "orm", "ks", to=[1, 2]), {"rank_orm": 2, "render": 1}),
     "what is learnt": (change("reward_models", "orm", "label", to="fast_1"), TRAINED),
     "the code of the losses": (comment("vegflow/learning/reward_losses.py"), TRAINED),
-    "the code of the rankings": (comment("vegflow/statistics/reward_ranking.py"), {"rank_orm": 2}),
+    "the code of the rankings": (comment("vegflow/statistics/reward_ranking.py"), {"rank_orm": 2, "render": 1}),
 }
 
 
