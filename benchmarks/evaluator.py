@@ -362,8 +362,8 @@ def _beyond(machine: Path, task: str, text: str, language: str = "python") -> fl
     """CPU seconds a candidate costs beyond its own running; prints them.
 
     All processes there are, from the first verdict of a batch of distinct programs of one task to the last. Taken off is
-    what a candidate's own calls took: on each input it is compared on, in the timed blocks, in the block that warms up
-    each group of pairs, and in the call before each block, at the time a call that its verdict has. What the reference
+    what a candidate's own calls took: on each input it is compared on, in the timed blocks, and in the first of each group,
+    which does not count, at the time a call that its verdict has. What the reference
     takes beside it is counted as ours. `machine` as in `_measure`.
     """
     discard_zygote("cpu")
@@ -405,8 +405,8 @@ def _running_s(verdict: Verdict, trials: int) -> tuple[float, float]:
     pairs = len(verdict.runtime_times_us)
     groups = math.ceil(pairs / CONFIG.resolved.most_pairs)
     ours, theirs = statistics.fmean(verdict.runtime_times_us), statistics.fmean(verdict.reference_times_us)
-    calls = max(1, min(MOST_CALLS, math.ceil(CONFIG.block_ms * 1e3 / max(ours, theirs))))
-    timed = (pairs + groups) * (calls + 1)
+    calls = max(1, min(MOST_CALLS, round(CONFIG.block_ms * 1e3 / min(ours, theirs))))
+    timed = (pairs + groups) * calls
     return (timed + groups * trials) * ours / 1e6, timed * theirs / 1e6
 
 
