@@ -261,6 +261,8 @@ def _pair(
         side.prepare(forms)
     if not awake:
         _write(reference, parts)
+    # now, whoever is first: it takes time
+    looks = [] if awake else [_Look(reference.stage.inputs(slot)) for slot in slots]
     blocks: dict[bool, Block] = {}
     outputs: dict[bool, list[list[torch.Tensor]]] = {}
     for ours in (True, False) if reference_first else (False, True):
@@ -271,6 +273,7 @@ def _pair(
                     reference.stage.inputs(slot).fill_(POISON)
             worker.run([], cold=False)
             _write(reference, parts)
+            looks = [_Look(reference.stage.inputs(slot)) for slot in slots]
         if ours:
             blocks[ours] = _rival(reference, parts, second=bool(blocks) and not awake)
         else:
@@ -278,11 +281,11 @@ def _pair(
                 for slot in slots:
                     # on a GPU the stage has held the reference's own answers to these very inputs
                     reference.poison(slot, None if reference.hands else marks[slot])
-            looks = [_Look(reference.stage.inputs(slot)) for slot in slots]
             blocks[ours] = worker.run(slots, cold=True)
-            if not all(look.same() for look in looks):
-                raise Fault("rejected_hack", "it changes its inputs while it is timed")
+        if awake:
+            _refuse_changes(looks)
         outputs[ours] = [_read(worker, blocks[ours], slot, form, places[slot]) for slot in checked]
+    _refuse_changes(looks)
     for expected, actual in zip(outputs[True], outputs[False], strict=True):
         check(expected, actual)
     return blocks[True], blocks[False]
@@ -291,6 +294,11 @@ def _pair(
 def _write(reference: Reference, parts: Mapping[int, Inputs]) -> None:
     for slot, inputs in parts.items():
         inputs.write(reference.stage.inputs(slot))
+
+
+def _refuse_changes(looks: Sequence["_Look"]) -> None:
+    if not all(look.same() for look in looks):
+        raise Fault("rejected_hack", "it changes its inputs while it is timed")
 
 
 def _rival(reference: Reference, parts: Mapping[int, Inputs], second: bool) -> Block:
