@@ -33,8 +33,8 @@ MISSED_LEVEL = 0.95
 """Of the look that lets a gain go which the protocol may miss (its `resolution`): no candidate is called fast by it."""
 LUCK = 0.045
 """Allowance: standard deviation of the log-ratio between two pairs of workers that run the same programs, which differ
-by some percent for as long as they live. `python -m benchmarks evaluator_noise` gave 0.018 and 0.045 in two runs (the
-second before both sides warmed up alike); the larger one is taken, since it errs against calling a candidate fast."""
+by some percent for as long as they live. `python -m benchmarks evaluator_noise` gave 0.013 to 0.045 in runs of several
+builds; the largest is taken, since it errs against calling a candidate fast."""
 CLEARLY_FAST = 1.2
 LOOKS = 1.4  # times the pairs of the look before
 LEAST_SHARE = 0.05  # of a measured block that must remain after the messages' own time is taken off
