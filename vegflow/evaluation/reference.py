@@ -233,7 +233,7 @@ class Reference:
                 worker.prepare({slot: item.forms})
                 self.fill(slot, item.inputs)
                 worker.run([slot])
-            self.settle(worker, self._calls)
+            self._settle(worker, self._calls)
             self.overhead_s = min(worker.run([], cold=True).call_s for _ in range(CALIBRATIONS))
             """What a block's messages cost at least, on the clock of the calls."""
 
@@ -294,8 +294,15 @@ class Reference:
         """As `Worker.prepare`; Fault `evaluator_error` if it fails."""
         self._trusted(lambda: self.worker.prepare(slots))
 
-    def settle(self, worker: Worker, calls: int) -> None:
-        """Have a stopped worker settle for blocks of so many calls, and tell it what all slots will hold."""
+    def settle(self, candidate: Worker, calls: int) -> None:
+        """Have both stopped workers settle for blocks of so many calls, and tell them what all slots will hold.
+
+        The reference's again with each candidate: one that has gone on since is slower by a percent or two.
+        """
+        self._trusted(lambda: self._settle(self.worker, calls))
+        self._settle(candidate, calls)
+
+    def _settle(self, worker: Worker, calls: int) -> None:
         worker.settle(calls)
         forms = self._base_form if self._bases else self.form, self.output_form
         worker.prepare(dict.fromkeys(range(self.stage.shape.slots), forms))
