@@ -241,17 +241,9 @@ class Study:
     # ---- cells -------------------------------------------------------------------------------------------------
 
     def _step_cells(self) -> list[Cell]:
+        """What the policies of each trajectory draw, but for those that learn from demonstrations."""
         return [
-            Cell(
-                name=f"{name}/seed{seed}/step{step:03d}",
-                source=name,
-                seed=seed,
-                step=step,
-                policy=self.step_policy(name, seed, step),
-                tasks=self.step_tasks(name, seed, step),
-                first=0,
-                count=trajectory.group_size,
-            )
+            self._step_cell(name, seed, step, self.step_policy(name, seed, step))
             for name, trajectory in self.config.trajectories.items()
             if name not in self._taught
             for seed in trajectory.seeds
@@ -261,20 +253,24 @@ class Study:
     def _demonstration_cells(self) -> list[Cell]:
         """What is shown before each update of the trajectories that learn from demonstrations."""
         return [
-            Cell(
-                name=f"{name}/seed{seed}/step{step:03d}",
-                source=name,
-                seed=seed,
-                step=step,
-                policy=f"corpus/{self.config.trajectories[name].demonstrations}",
-                tasks=self.step_tasks(name, seed, step),
-                first=0,
-                count=self.config.trajectories[name].group_size,
-            )
-            for name in self._taught
-            for seed in self.config.trajectories[name].seeds
-            for step in range(self.config.trajectories[name].steps)
+            self._step_cell(name, seed, step, f"corpus/{trajectory.demonstrations}")
+            for name, trajectory in self.config.trajectories.items()
+            if name in self._taught
+            for seed in trajectory.seeds
+            for step in range(trajectory.steps)
         ]
+
+    def _step_cell(self, name: str, seed: int, step: int, policy: str) -> Cell:
+        return Cell(
+            name=f"{name}/seed{seed}/step{step:03d}",
+            source=name,
+            seed=seed,
+            step=step,
+            policy=policy,
+            tasks=self.step_tasks(name, seed, step),
+            first=0,
+            count=self.config.trajectories[name].group_size,
+        )
 
     def cell(self, name: str) -> Cell:
         """What a file of rollouts, or of demonstrations, holds."""
