@@ -40,7 +40,7 @@ LOOKS = 1.4  # times the pairs of the look before
 LEAST_SHARE = 0.05  # of a measured block that must remain after the messages' own time is taken off
 CHECKED = 0.25  # of the timed calls, at least one a block
 LIE = 2.0  # times what its clock says, and
-LIE_S = 500e-6  # seconds more, which cold messages can take
+LIE_S = 200e-6  # seconds more
 APART = 0.25
 """Log-ratio of a first pair from which on each side wakes up before its block. Being cold after the other's costs both some
 0.3 ms: of two that are alike as much, and of a much shorter one a larger part."""
