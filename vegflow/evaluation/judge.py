@@ -237,7 +237,7 @@ class _Run:
         What can have been our own fault, or the machine's, is tried once more, alone.
         """
         for contestant in crew:
-            contestant.fault = None
+            contestant.fault = contestant.worker = None
             contestant.tries += not contestant.groups
         began = time.monotonic()
         ready: Reference | None = None
@@ -252,16 +252,20 @@ class _Run:
             self._lost(crew, Fault("evaluator_error", f"{type(error).__name__}: {error}"))
         finally:
             for place, contestant in enumerate(crew):
-                contestant.workers.end()
-                contestant.wall_s += (time.monotonic() - began) / len(crew)
+                with contextlib.suppress(Fault):  # their parent is dead, and so are they
+                    contestant.workers.end()
                 seat = contestant.workers.seat(place)
                 if ready is not None and seat is not None and ready.stage is not None:
                     ready.stage.clear(seat)
+            for contestant in crew:
+                contestant.wall_s += (time.monotonic() - began) / len(crew)
         if any(contestant.fault and contestant.fault.status == "evaluator_error" for contestant in crew):
             reference.close()
         for contestant in crew:
             if contestant.fault is not None:
                 self._conclude(contestant, contestant.fault)
+            if contestant.verdict is not None:
+                contestant.verdict = self._about(contestant, contestant.verdict)
 
     @staticmethod
     def _lost(crew: Sequence["_Contestant"], fault: Fault) -> None:
@@ -277,12 +281,11 @@ class _Run:
             return
         error = fault.max_abs_err
         largest = error if error and math.isfinite(error) else None
-        contestant.verdict = self._about(contestant, Verdict(fault.status, fault.reason, max_abs_err=largest))
+        contestant.verdict = Verdict(fault.status, fault.reason, max_abs_err=largest)
 
     def _about(self, contestant: "_Contestant", verdict: Verdict) -> Verdict:
         """A verdict with what is known of its candidate anyway."""
         candidate, workers = contestant.candidate, contestant.workers
-        workers.end()
         return replace(
             verdict,
             kernelbench_correct=contestant.checks.kernelbench,
@@ -382,18 +385,24 @@ class _Run:
         if claim:  # the times stay, as evidence
             nothing = {"correct": False, "fast_1": False, "fast": False, "speedup": 0.0}
             verdict = replace(verdict, status="implausible", reason=claim, **nothing)
-        return self._about(contestant, verdict)
+        return verdict
 
     def _correct(self, reference: Reference, crew: Sequence["_Contestant"]) -> float:
         """Every correctness trial of a crew; the shortest time of its calls at the task's own shape, seconds."""
         seconds = math.inf
         for number, items in enumerate(reference.trials_by_slot()):
-            for place, contestant in enumerate(crew):
-                if contestant.worker and not contestant.fault:
-                    with contestant.charged():
-                        block = self._tried(reference, contestant, place, items)
-                        if not number:
-                            seconds = min(seconds, block.call_s)
+            left = [
+                (place, contestant)
+                for place, contestant in enumerate(crew)
+                if contestant.worker and not contestant.fault
+            ]
+            if not left:
+                break
+            for place, contestant in left:
+                with contestant.charged():
+                    block = self._tried(reference, contestant, place, items)
+                    if not number:
+                        seconds = min(seconds, block.call_s)
         for contestant in crew:
             contestant.fault = contestant.fault or contestant.checks.fault
         return seconds
@@ -426,7 +435,6 @@ class _Contestant:
 
     def __init__(self, run: _Run, candidate: Candidate, key: str = "") -> None:
         self.key, self.candidate = key, candidate
-        self.workers = Workers(run, candidate)
         self.worker: Worker | None = None
         """The present one."""
         self.wall_s = 0.0
@@ -435,17 +443,20 @@ class _Contestant:
         """Whether it is to be judged without others."""
         self.tries = 0
         self.verdict: Verdict | None = None
-        self._tolerance = Tolerance(run.config.atol, run.config.rtol)
+        self._run = run
         self._claim: contextlib.ExitStack | None = None
         self._begin()
 
     def _begin(self) -> None:
-        self.checks = Checks(self._tolerance)
+        config = self._run.config
+        self.workers = Workers(self._run, self.candidate)
+        self.checks = Checks(Tolerance(config.atol, config.rtol))
         self.groups: list[Group] = []
         self.fault: Fault | None = None
 
     def begin_again(self) -> None:
         """Forget what was found out; the next try is without others."""
+        self.workers.close()
         self.alone = True
         self.wall_s = 0.0
         self._begin()

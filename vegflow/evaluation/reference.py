@@ -5,6 +5,7 @@ turn: the same physical memory for both, so that where it lies favours neither. 
 `judge` and `timing`.
 """
 
+import contextlib
 import math
 import random
 import time
@@ -352,7 +353,8 @@ class Reference:
     def close(self) -> None:
         """End its workers."""
         for worker in (self.worker, self._maker):
-            worker.end()
+            with contextlib.suppress(Fault):  # their parent is dead, and so are they
+                worker.end()
         for held in (self.stage, self._library):
             if held is not None:
                 held.close()

@@ -135,9 +135,9 @@ class Workers:
 
     def end(self) -> None:
         """End the present one."""
-        if self._worker is not None:
-            self.cpu_s += self._worker.end().cpu_s
-            self._worker = None
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            self.cpu_s += worker.end().cpu_s
 
     def _memory(self, reference: Reference) -> int | None:
         """Address space a candidate may add; on CUDA the device's memory is bounded instead."""
