@@ -101,7 +101,9 @@ def measure(
         for entrant in apart:
             if len(crew) > 1:
                 _settle(reference, [entrant])
-            _time(reference, [entrant], _filling(first[entrant], calls, reference, block_s), rules, awake=True)
+            _time(
+                reference, [entrant], _filling(first[entrant], calls, reference, block_s, apart=True), rules, awake=True
+            )
         if state and before:
             readings = (before, state.read())
             for entrant in crew:
@@ -178,12 +180,19 @@ def _group(reference: Reference, entrant: Entrant, calls: int, rules: _Rules) ->
     return group
 
 
-def _filling(blocks: Sequence[Block], calls: int, reference: Reference, block_s: float) -> int:
-    """How many calls of the fastest last about `block_s`, given blocks of `calls`; `calls` if there are none."""
+def _filling(blocks: Sequence[Block], calls: int, reference: Reference, block_s: float, *, apart: bool = False) -> int:
+    """How many calls of the fastest last about `block_s`, given blocks of `calls`; `calls` if there are none.
+
+    Of two that are `apart`, which half the time tells as well, both blocks last half of that in the geometric mean, but
+    the shorter one a quarter at least: else nearly all of the time would go to the slower one.
+    """
     took = [max(block.call_s - reference.overhead_s, LEAST_SHARE * block.call_s) / calls for block in blocks]
     if not took or min(took) <= 0:
         return calls
-    return max(1, min(reference.stage.changing, round(block_s / min(took))))
+    wanted = block_s / min(took)
+    if apart:
+        wanted = max(wanted / 4, block_s / 2 / statistics.geometric_mean(took))
+    return max(1, min(reference.stage.changing, round(wanted)))
 
 
 def _apart(our: Block, their: Block) -> bool:
@@ -197,7 +206,7 @@ def _round(
     """One block of each in the given order, on the same new inputs in the same slots: entrant -> the reference's, its own.
 
     The inputs are written once for all. Where each is woken up before its block (`awake`), which its clock does not count,
-    they are there only afterwards, and are written for each. Who has a fault is left out.
+    they are there only afterwards, and are written for each candidate. Who has a fault is left out.
 
     Of large outputs pieces are looked at. Where a candidate writes into memory of ours, pieces of that are NaN before it
     does, and half of them are looked at, so that nothing may be left as an earlier call has left it; so are as many
@@ -212,7 +221,8 @@ def _round(
     for party in order:  # none is awake, with its clock at rest, from when the inputs are there
         with _charged_to(party):
             (party.worker if party else reference).prepare(forms)
-    if not awake:
+    written = not awake
+    if written:
         _write(reference, parts)
     blocks: dict[Entrant | None, Block] = {}
     outputs: dict[Entrant | None, list[list[torch.Tensor]]] = {}
@@ -222,11 +232,13 @@ def _round(
         with _charged_to(party):
             worker = party.worker if party else reference
             if awake:
-                if party and blocks:
+                if party and written:
                     for slot in slots:
                         reference.stage.inputs(slot).fill_(POISON)
                 worker.run([], cold=False)
-                _write(reference, parts)
+                if party or not written:  # the reference may see them before
+                    _write(reference, parts)
+                written = True
             blocks[party] = _block(reference, party, slots, marks)
             outputs[party] = [_read(worker, blocks[party], slot, form, places[slot]) for slot in checked]
     for entrant in order:
