@@ -29,6 +29,8 @@ PRELOAD = (
     "transformers.models.auto.tokenization_auto",
     "peft",
     "safetensors.torch",
+    "pydantic.fields",
+    "pydantic.types",
 )
 SCRIPTS = Path(__file__).resolve().parent.parent / "workflow" / "scripts"
 HEAVY = {
@@ -166,11 +168,15 @@ def _delegate(connection: socket.socket, argv: list[str]) -> int:
 
 def _serve(session: int, path: Path) -> None:
     """Import once, then fork for each request until the session's process ends."""
+    import gc
     import importlib
 
     session_fd = os.pidfd_open(session)
+    gc.disable()  # nothing of what is imported is garbage
     for module in PRELOAD:
         importlib.import_module(module)
+    gc.freeze()  # a collection in a child would touch, and so copy, every page that holds an object
+    gc.enable()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     server.bind(str(path))
