@@ -1,5 +1,6 @@
 """A warm start does what a cold one does, and its helper ends with the run that it serves."""
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -22,21 +23,36 @@ def helpers(pid: int) -> int:
     return listing.count(f"--serve {pid} ")
 
 
-@pytest.fixture
-def run():
+@contextlib.contextmanager
+def running():
     """A process that stands for a run of Snakemake."""
     process = subprocess.Popen(["sleep", "600"])
-    yield process
-    process.kill()
-    process.wait()
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def run():
+    with running() as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def served():
+    """The session of a run whose helper several tests share."""
+    with running() as process:
+        yield f"{process.pid}@{socket.gethostname()}"
 
 
 @pytest.mark.parametrize(
     ("arguments", "status"), [(["sample", "--help"], 0), (["sample"], 2), (["sample", "--options", "{"], 2)]
 )
-def test_output_and_status_are_those_of_a_cold_start(run, arguments, status):
+def test_output_and_status_are_those_of_a_cold_start(served, arguments, status):
     cold = call(None, *arguments)
-    warm = call(f"{run.pid}@{socket.gethostname()}", *arguments)
+    warm = call(served, *arguments)
     assert (cold.returncode, cold.stdout, cold.stderr) == (warm.returncode, warm.stdout, warm.stderr)
     assert warm.returncode == status
 
