@@ -19,8 +19,12 @@ def call(session: str | None, *arguments: str) -> subprocess.CompletedProcess:
 
 
 def helpers(pid: int) -> int:
-    listing = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
-    return listing.count(f"--serve {pid} ")
+    return len(threads_of_helpers(pid))
+
+
+def threads_of_helpers(pid: int) -> list[int]:
+    listing = subprocess.run(["ps", "-eo", "nlwp,args"], capture_output=True, text=True, check=True).stdout
+    return [int(line.split()[0]) for line in listing.splitlines() if f"--serve {pid} " in line]
 
 
 @contextlib.contextmanager
@@ -61,7 +65,7 @@ def test_one_helper_serves_a_run_and_ends_with_it(run):
     session = f"{run.pid}@{socket.gethostname()}"
     for _ in range(2):
         assert call(session, "sample", "--help").returncode == 0
-    assert helpers(run.pid) == 1
+    assert threads_of_helpers(run.pid) == [1]  # one helper, and of one thread, since it forks
     run.kill()
     run.wait()
     deadline = time.monotonic() + 20

@@ -31,6 +31,8 @@ PRELOAD = (
     "safetensors.torch",
     "pydantic.fields",
     "pydantic.types",
+    "pyarrow.parquet",
+    "pyarrow.dataset",  # which imports pandas, where that is installed
 )
 SCRIPTS = Path(__file__).resolve().parent.parent / "workflow" / "scripts"
 HEAVY = {
@@ -128,6 +130,7 @@ def _try_connect(path: Path) -> socket.socket | None:
 def _start_helper(session: int, path: Path) -> subprocess.Popen[bytes]:
     path.unlink(missing_ok=True)
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "MKL_"))}
+    environment["JE_ARROW_MALLOC_CONF"] = "background_thread:false"  # a process that forks has one thread
     return subprocess.Popen(
         [sys.executable, "-m", "vegflow.warm", "--serve", str(session), str(path)],
         stdin=subprocess.DEVNULL,
