@@ -45,7 +45,10 @@ def sources(script: str) -> list[Path]:
 
 def versions(*packages: str) -> str:
     """`name==version` of installed packages: pip environments are invisible to Snakemake otherwise."""
-    return " ".join(f"{package}=={metadata.version(package)}" for package in packages)
+    return " ".join(f"{package}=={_version(package)}" for package in packages)
+
+
+_version = functools.cache(metadata.version)
 
 
 @functools.cache
