@@ -12,11 +12,13 @@ from importlib import metadata
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-_GAP = r"(?:[ \t\f]|\\\r?\n)"
-_NAMES = rf"\((?:[^()#]|#[^\n]*)*\)|(?:[^\\\n;#]|{_GAP})*"
+_BREAK = r"\\\r?\n"
+_GAP = rf"(?:[ \t\f]|{_BREAK})"
+_REST = rf"(?:[^\\\n;#]|{_BREAK})*"
 _IMPORT = re.compile(
-    rf"(?:^|[;:]){_GAP}*(?:from{_GAP}+(?P<module>vegflow[\w.]*){_GAP}+import\b{_GAP}*(?P<names>{_NAMES})"
-    rf"|import{_GAP}+(?P<modules>[^\n;#]*\bvegflow(?:[^\\\n;#]|{_GAP})*))",
+    rf"(?:^|[;:]){_GAP}*(?:"
+    rf"from{_GAP}+(?P<module>vegflow[\w.]*){_GAP}+import\b{_GAP}*(?P<names>\((?:[^()#]|#[^\n]*)*\)|{_REST})|"
+    rf"import{_GAP}+(?P<modules>[^\n;#]*\bvegflow{_REST}))",
     re.MULTILINE,
 )
 """Wherever a statement may begin: an import of ours. Also finds one in a text or a comment, which does no harm; parsing
