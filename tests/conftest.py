@@ -40,6 +40,23 @@ def tiny_llama():
     return model.requires_grad_(False)
 
 
+LONGEST = (
+    "hacks/test_honest.py",
+    "workflow/test_incremental.py",
+    "workflow/test_run.py",
+    "hacks/test_hacks.py",
+    "test_warm.py",
+)
+"""Files of a minute or more. Of two neighbours one judges programs, which hold the lock on timing, and one does not."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start with the file that takes longest, so that the other worker has something to do meanwhile."""
-    items.sort(key=lambda item: not item.path.match("workflow/test_run.py"))
+    """Start with the files that take longest, so that none is left over for one worker alone at the end.
+
+    They are taken in this order because of `--no-loadscope-reorder`; else xdist begins with the file of most tests.
+    """
+
+    def place(item: pytest.Item) -> int:
+        return next((number for number, name in enumerate(LONGEST) if item.path.match(name)), len(LONGEST))
+
+    items.sort(key=place)

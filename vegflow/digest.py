@@ -4,14 +4,25 @@ Follows first-party imports (`vegflow.*`) from a script, also those inside funct
 reached. Two Python versions, two clones and two checkouts of the same commit give the same digest.
 """
 
-import ast
 import functools
 import hashlib
+import re
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+_BREAK = r"\\\r?\n"
+_GAP = rf"(?:[ \t\f]|{_BREAK})"
+_REST = rf"(?:[^\\\n;#]|{_BREAK})*"
+_IMPORT = re.compile(
+    rf"(?:^|[;:]){_GAP}*(?:"
+    rf"from{_GAP}+(?P<module>vegflow[\w.]*){_GAP}+import\b{_GAP}*(?P<names>\((?:[^()#]|#[^\n]*)*\)|{_REST})|"
+    rf"import{_GAP}+(?P<modules>[^\n;#]*\bvegflow{_REST}))",
+    re.MULTILINE,
+)
+"""Wherever a statement may begin: an import of ours. Also finds one in a text or a comment, which does no harm; parsing
+every file takes ten times as long, at each start of Snakemake."""
 
 
 @functools.cache
@@ -36,20 +47,29 @@ def sources(script: str) -> list[Path]:
 
 def versions(*packages: str) -> str:
     """`name==version` of installed packages: pip environments are invisible to Snakemake otherwise."""
-    return " ".join(f"{package}=={metadata.version(package)}" for package in packages)
+    return " ".join(f"{package}=={_version(package)}" for package in packages)
+
+
+_version = functools.cache(metadata.version)
 
 
 @functools.cache
 def imports(path: Path) -> list[Path]:
     """First-party files that a file imports, anywhere in it."""
-    found = []
-    for node in ast.walk(ast.parse(path.read_bytes())):
-        if isinstance(node, ast.Import):
-            found += [file for alias in node.names for file in _files(alias.name)]
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found += _files(node.module)
-            found += [file for alias in node.names for file in _files(f"{node.module}.{alias.name}")]
+    found: list[Path] = []
+    for statement in _IMPORT.finditer(path.read_text(encoding="utf-8")):
+        if module := statement["module"]:
+            found += _files(module)
+            found += [file for name in _listed(statement["names"]) for file in _files(f"{module}.{name}")]
+        else:
+            found += [file for name in _listed(statement["modules"]) for file in _files(name)]
     return found
+
+
+def _listed(names: str) -> list[str]:
+    """`a as b, c` -> a, c; parentheses, comments and broken lines left out."""
+    parts = re.sub(r"#[^\n]*|[()\\]", " ", names).split(",")
+    return [part.split()[0] for part in parts if part.strip()]
 
 
 def _files(module: str) -> Iterator[Path]:

@@ -17,6 +17,7 @@ from vegflow.artifacts.frontier import FRONTIER_TABLES
 from vegflow.artifacts.io import digest
 from vegflow.artifacts.reward_model import HELD_OUT
 from vegflow.candidates.prompt import load_template
+from vegflow.config.analysis import BLOCK
 from vegflow.config.engines import VllmConfig
 from vegflow.config.model import ModelConfig, load_model_config
 from vegflow.config.selection import default_strategies
@@ -509,6 +510,12 @@ class Study:
     def all_scores(self) -> list[str]:
         """Score files that any entry of `verification` ranks by."""
         return list(dict.fromkeys(file for name in self.config.verification for file in self.verification_scores(name)))
+
+    @property
+    def analysis_processes(self) -> int:
+        """Processes that the analysis can use: two share the blocks where there are several, one block is one's."""
+        n_rollouts = sum(len(cell.tasks) * cell.count for cell in self.cells.values())
+        return 1 if n_rollouts <= BLOCK else 2
 
     @property
     def memory_mb(self) -> int:

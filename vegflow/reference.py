@@ -3,6 +3,10 @@
 `python -m vegflow.reference` writes docs/reference.md; a test holds the page to the code.
 """
 
+import ast
+import inspect
+import itertools
+import textwrap
 import types
 import typing
 from collections.abc import Iterator
@@ -72,17 +76,29 @@ def _blocks(model: type[BaseModel], place: str) -> Iterator[str]:
         yield model.__doc__.strip() + "\n"
     yield "| key | type | default | meaning |\n| --- | --- | --- | --- |"
     inner: list[tuple[type[BaseModel], str]] = []
+    meanings = _meanings(model)
     for name, field in model.model_fields.items():
         nested = _nested(field.annotation)
         here = f"{place}.{name}" if place else name
         if nested:
             block, many = nested
             inner.append((block, f"{here}.NAME" if many else here))
-        meaning = field.description or (nested[0].__doc__ if nested else "") or ""
+        meaning = meanings.get(name) or (nested[0].__doc__ if nested else "") or ""
         yield f"| `{name}` | {_type(field.annotation)} | {_default(field)} | {_cell(meaning)} |"
     yield ""
     for block, where in inner:
         yield from _blocks(block, where)
+
+
+def _meanings(model: type[BaseModel]) -> dict[str, str]:
+    """Key -> the text below it in the code. Here and not by pydantic, which would read the source in every job."""
+    found: dict[str, str] = {}
+    for base in (base for base in reversed(model.__mro__) if issubclass(base, BaseModel) and base is not BaseModel):
+        (block,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body
+        for key, below in itertools.pairwise(block.body):
+            if isinstance(key, ast.AnnAssign) and isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
+                found[ast.unparse(key.target)] = str(below.value.value)
+    return found
 
 
 def _nested(annotation: Any) -> tuple[type[BaseModel], bool] | None:

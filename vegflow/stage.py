@@ -39,6 +39,7 @@ def run(
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(args.threads)
         torch.use_deterministic_algorithms(True, warn_only=True)  # else threads add gradients in the order they come
+        torch.utils.deterministic.fill_uninitialized_memory = False  # takes time, and changes no result
     try:
         main(args)
     except VegflowError as error:

@@ -29,6 +29,10 @@ PRELOAD = (
     "transformers.models.auto.tokenization_auto",
     "peft",
     "safetensors.torch",
+    "pydantic.fields",
+    "pydantic.types",
+    "pyarrow.parquet",
+    "pyarrow.dataset",  # which imports pandas, where that is installed
 )
 SCRIPTS = Path(__file__).resolve().parent.parent / "workflow" / "scripts"
 HEAVY = {
@@ -126,6 +130,7 @@ def _try_connect(path: Path) -> socket.socket | None:
 def _start_helper(session: int, path: Path) -> subprocess.Popen[bytes]:
     path.unlink(missing_ok=True)
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "MKL_"))}
+    environment["JE_ARROW_MALLOC_CONF"] = "background_thread:false"  # a process that forks has one thread
     return subprocess.Popen(
         [sys.executable, "-m", "vegflow.warm", "--serve", str(session), str(path)],
         stdin=subprocess.DEVNULL,
@@ -166,11 +171,15 @@ def _delegate(connection: socket.socket, argv: list[str]) -> int:
 
 def _serve(session: int, path: Path) -> None:
     """Import once, then fork for each request until the session's process ends."""
+    import gc
     import importlib
 
     session_fd = os.pidfd_open(session)
+    gc.disable()  # nothing of what is imported is garbage
     for module in PRELOAD:
         importlib.import_module(module)
+    gc.freeze()  # a collection in a child would touch, and so copy, every page that holds an object
+    gc.enable()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     server.bind(str(path))

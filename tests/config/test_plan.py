@@ -51,6 +51,11 @@ def test_tasks_per_step_pass_through_all_tasks_before_one_comes_again(study):
     assert study.step_tasks("rlvr", 42, 0) == study.step_tasks("rlvr", 42, 0)
 
 
+def test_the_analysis_takes_a_second_process_where_there_are_several_blocks(study, root):
+    assert study.analysis_processes == 1
+    assert Study(changed(("sample_sets", "best", "k"), 1_000_000), root).analysis_processes == 2
+
+
 def test_a_sample_set_is_batches_and_shards(study):
     cells = study.cells_of("best")
     assert [cell.name for cell in cells] == ["best/seed42/subset1/shard000", "best/seed42/subset1/shard001"]

@@ -36,8 +36,13 @@ def loaded(task: Task) -> tuple[torch.nn.Module, Callable[[int], list]]:
 
 
 def passes(answer: torch.Tensor, expected: torch.Tensor, tolerance: float = TOLERANCE) -> bool:
-    return answer.shape == expected.shape and torch.allclose(
-        answer.double(), expected.double(), rtol=tolerance, atol=tolerance
+    if answer.shape != expected.shape:
+        return False
+    first, all_of_it = slice(4096), slice(None)  # most of what is wrong shows early
+    answer, expected = answer.flatten(), expected.flatten()
+    return all(
+        torch.allclose(answer[part].double(), expected[part].double(), rtol=tolerance, atol=tolerance)
+        for part in (first, all_of_it)
     )
 
 

@@ -143,10 +143,13 @@ def project(
     tmp_path: Path, finished: Path, root: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> Project:
     """A finished study in a fresh copy of the project."""
+    from snakemake.executors import touch
+
     modules = {name: module for name, module in sys.modules.items() if name.split(".")[0] == "vegflow"}
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.setattr(touch.Executor, "SLEEPING_TIME", 0.01)  # between outputs of jobs; their times still differ
     for name in ("PYTHONPATH", "VEGFLOW_SESSION"):
         monkeypatch.setenv(name, os.environ.get(name, ""))
     if not (finished / "Snakefile").exists():

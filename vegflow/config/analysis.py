@@ -10,6 +10,9 @@ from pydantic import Field, model_validator
 from vegflow.config.block import Block
 from vegflow.config.selection import SelectionConfig, default_strategies
 
+BLOCK = 1_000_000
+"""Rollouts that are analysed at a time: about 1 GB while they are reduced."""
+
 
 class AnalysisConfig(Block):
     """The `statistics` block of a study."""

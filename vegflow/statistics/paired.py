@@ -149,6 +149,7 @@ def critical(n: int, level: float) -> np.ndarray:
     return np.where(2 * special.bdtr(edge, d, 0.5) <= level * (1 + 1e-12), edge, edge - 1)
 
 
+@functools.cache
 def pairs_needed(wins: float, losses: float, power: float = 0.8, most: int = 2000) -> int | None:
     """Fewest independent pairs from which on `sign_power` stays at `power` for five sizes; None above `most`.
 

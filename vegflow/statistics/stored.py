@@ -18,7 +18,7 @@ import pyarrow as pa
 from vegflow.artifacts.evaluations import EVALUATIONS
 from vegflow.artifacts.frames import scan_frame, task_blocks, tasks_of
 from vegflow.artifacts.rollouts import FURTHER, ROLLOUTS
-from vegflow.config.analysis import AnalysisConfig, StudyFacts
+from vegflow.config.analysis import BLOCK, AnalysisConfig, StudyFacts
 from vegflow.errors import ArtifactError
 from vegflow.statistics.analyse import tabulate
 from vegflow.statistics.paper import PaperNumber
@@ -34,8 +34,6 @@ from vegflow.statistics.samples import (
 )
 
 Work, Made = TypeVar("Work"), TypeVar("Made")
-BLOCK = 1_000_000
-"""Rollouts of a block: about 1 GB while it is reduced."""
 
 
 @dataclass(frozen=True)

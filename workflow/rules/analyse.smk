@@ -43,7 +43,7 @@ rule analyse:
         f"{LOGS}/analyse.log",
     benchmark:
         f"{BENCHMARKS}/analyse.jsonl"
-    threads: 2
+    threads: study.analysis_processes
     resources:
         mem_mb=4000,
         runtime=60,

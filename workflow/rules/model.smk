@@ -14,6 +14,8 @@ rule build_model:
         "results/logs/build_model/{model}.log",
     benchmark:
         "results/benchmarks/build_model/{model}.jsonl"
+    # First, if there is a choice: most jobs wait for it, and those that do not fit beside what comes after it.
+    priority: 1
     threads: 2
     resources:
         mem_mb=2000,
