@@ -182,7 +182,7 @@ def _measure(machine: Path) -> dict[str, Any]:
 
     print("CPU-seconds beyond a candidate's own running (judge, zygote, all workers and compilers)")
     print(
-        f"{'':30}{'all':>8}{'own calls':>11}{'beyond':>8}  of it: {'reference':>9}{'judge':>8}{'its workers':>13}{'others':>8}"
+        f"{'':34}{'all':>8}{'own calls':>11}{'beyond':>8}{'pairs':>8}  of it: {'reference':>9}{'judge':>8}{'its workers':>13}{'others':>8}"
     )
     beyond = {
         "PyTorch body, L1/30": _beyond(machine, "L1/30", _honest("L1/30")),
@@ -361,39 +361,34 @@ def _extrapolate(
 def _beyond(machine: Path, task: str, text: str, language: str = "python") -> float:
     """CPU seconds a candidate costs beyond its own running; prints them.
 
-    All processes there are, from the first verdict of a batch of distinct programs of one task to the last. Taken off is
+    All processes there are, for a batch of distinct programs of one task, less what a batch of one costs. Taken off is
     what a candidate's own calls took: on each input it is compared on, in the timed blocks, and in the first of each group,
-    which does not count, at the time a call that its verdict has. What the reference
-    takes beside it is counted as ours. `machine` as in `_measure`.
+    which does not count, at the time a call that its verdict has. What the reference takes beside it is counted as ours.
+    `machine` as in `_measure`.
     """
     discard_zygote("cpu")
     zygote = shared_zygote("cpu").process.pid
     base = candidate_of(TASKS[task], text) if language == "python" else Candidate(task, text, "", language)
-    batch = [distinct(base, number) for number in range(SINGLE + 1)]
     store = machine / "single"
     shutil.rmtree(store, ignore_errors=True)
     shutil.copytree(machine, store, ignore=lambda folder, names: STORES)
-    seen: list[tuple[int, float, float]] = []
-
-    def note(done: int, total: int, text: str) -> None:
-        seen.append((done, _all_cpu_s(zygote), time.process_time()))
-
-    note(0, len(batch), "")
-    verdicts = evaluate_candidates(batch, TASKS, CONFIG, store=store, progress=note)
+    # a first one, whose survey is kept; then what a start costs, and what more candidates do
+    spent: list[tuple[float, float]] = []
+    for count in (1, 1, SINGLE + 1):
+        batch = [distinct(base, 1000 * len(spent) + number) for number in range(count)]
+        begin = _all_cpu_s(zygote), time.process_time()
+        verdicts = evaluate_candidates(batch, TASKS, CONFIG, store=store)
+        spent.append((_all_cpu_s(zygote) - begin[0], time.process_time() - begin[1]))
     trials = _trials(store).get(task, CONFIG.resolved.correctness_trials)
-    note(len(batch), len(batch), "")
-    first = next(entry for entry in seen if entry[0] >= 1)
-    if first[0] == len(batch):  # none has a program, so none is judged
-        first = seen[0]
-    judged = len(batch) - first[0]
-    whole, judge = ((end - begin) / judged for begin, end in zip(first[1:], seen[-1][1:], strict=True))
-    parts = [_running_s(verdict, trials) for verdict in verdicts[1:]]
+    whole, judge = ((many - one) / SINGLE for one, many in zip(*spent[1:], strict=True))
+    parts = [_running_s(verdict, trials) for verdict in verdicts]
     own, beside = (statistics.fmean(part) for part in zip(*parts, strict=True))
-    workers = statistics.fmean(verdict.evaluate_cpu_s + verdict.build_cpu_s for verdict in verdicts[1:]) - own
+    workers = statistics.fmean(verdict.evaluate_cpu_s + verdict.build_cpu_s for verdict in verdicts) - own
     kind = "C" if language == "c" else "PyTorch"
+    pairs = statistics.fmean(len(verdict.runtime_times_us or ()) for verdict in verdicts)
     print(
-        f"  {kind + ', ' + verdicts[-1].status + ', ' + task:28}{whole:8.3f}{own:11.3f}{whole - own:8.3f}{'':9}"
-        f"{beside:9.3f}{judge:8.3f}{workers:13.3f}{whole - own - beside - judge - workers:8.3f}"
+        f"  {kind + ', ' + verdicts[-1].status + ', ' + task:32}{whole:8.3f}{own:11.3f}{whole - own:8.3f}{pairs:8.1f}"
+        f"{beside:12.3f}{judge:8.3f}{workers:13.3f}{whole - own - beside - judge - workers:8.3f}"
     )
     return whole - own
 

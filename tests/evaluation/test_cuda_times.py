@@ -6,7 +6,7 @@ import pytest
 
 from vegflow.evaluation import cuda_times
 from vegflow.evaluation.cuda_times import CUPTI, EVENTS, WALL, aside, busy, charge, claimed, worst
-from vegflow.evaluation.timing import LEVEL, _group, refuse_lies
+from vegflow.evaluation.timing import LEVEL, group_of, refuse_lies
 from vegflow.evaluation.verdict import Fault, Verdict
 from vegflow.evaluation.worker import Block, _seconds
 from vegflow.standalone import text
@@ -69,7 +69,7 @@ def test_work_of_the_host_before_the_first_kernel_counts():
 
 def test_a_hiccup_of_the_machine_in_a_block_of_the_reference_is_no_allowance():
     ours = blocks([2.0] * 10, [2.2] * 9 + [12.2])
-    group = _group(ours, blocks([0.5] * 10, [2.2] * 10), 1, 0.0)
+    group = group_of(ours, blocks([0.5] * 10, [2.2] * 10), 1, 0.0)
     assert group.clock == WALL
     assert group.runtime_us == pytest.approx([2200.0] * 10)
 
@@ -81,7 +81,7 @@ def test_where_the_judges_clock_is_too_noisy_to_hold_a_span_to_it_the_wall_count
     ours = blocks([2.0] * 10, [2.0 + more for more in noise])
     theirs = blocks([claim] * 10, [2.0 + more for more in reversed(noise)])
     assert charge(ours, theirs, LEVEL) is None
-    group = _group(ours, theirs, 1, 0.0)
+    group = group_of(ours, theirs, 1, 0.0)
     assert group.clock == WALL
     assert group.runtime_us == pytest.approx([1e6 * b.wall_s for b in theirs])
     assert group.reference_us == pytest.approx([1e6 * b.wall_s for b in ours])
@@ -93,7 +93,7 @@ def test_a_lie_within_the_noise_gains_no_more_than_is_trusted(hidden):
     noise = [0.2, 0.25, 0.21, 0.28, 0.2, 0.26, 0.22, 0.24, 0.21, 0.23, 0.2, 0.27]
     ours = blocks([2.0] * 12, [2.0 + more for more in noise])
     theirs = blocks([2.0 * (1 - hidden)] * 12, [2.0 + more for more in reversed(noise)])
-    group = _group(ours, theirs, 1, 0.0)
+    group = group_of(ours, theirs, 1, 0.0)
     assert all(us > 2e3 * (1 - 2 * cuda_times.TRUST) for us in group.runtime_us)
 
 
@@ -131,20 +131,20 @@ def test_noise_of_copies_is_not_charged():
 def test_a_group_on_a_gpu_says_its_clock_and_charges_what_happens_beside_the_calls():
     theirs = honest(1.0)
     beside = blocks([1.0] * 10, [b.wall_s / MS for b in theirs], aside_ms=[1.0] * 10)
-    plain, charged = _group(honest(2.0), theirs, 10, 0.0), _group(honest(2.0), beside, 10, 0.0)
+    plain, charged = group_of(honest(2.0), theirs, 10, 0.0), group_of(honest(2.0), beside, 10, 0.0)
     assert plain.clock == CUPTI
     assert plain.runtime_us == pytest.approx([100.0] * 10, rel=0.03)
     assert charged.runtime_us == pytest.approx([200.0] * 10, rel=0.03)
-    exempt = _group(honest(2.0), beside, 10, 0.0, host_code=False)
+    exempt = group_of(honest(2.0), beside, 10, 0.0, host_code=False)
     assert exempt.runtime_us == plain.runtime_us
 
 
 def test_a_candidate_without_cupti_is_named_for_it_whatever_the_reference_has():
-    assert _group(honest(2.0), honest(1.0, clock=EVENTS), 10, 0.0).clock == EVENTS
+    assert group_of(honest(2.0), honest(1.0, clock=EVENTS), 10, 0.0).clock == EVENTS
 
 
 def test_a_block_of_no_time_at_all_has_a_ratio_still():
-    group = _group(honest(2.0), blocks([0.0] * 10, [0.1] * 10), 10, 0.0)
+    group = group_of(honest(2.0), blocks([0.0] * 10, [0.1] * 10), 10, 0.0)
     assert all(map(math.isfinite, group.log_ratios))
 
 

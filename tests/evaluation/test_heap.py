@@ -6,8 +6,9 @@ import pytest
 from small_programs import task
 
 from vegflow.evaluation import heap
-from vegflow.evaluation.arena import Arena, Shape
+from vegflow.evaluation.arena import Shape
 from vegflow.evaluation.nursery import shared_zygote
+from vegflow.evaluation.stage import Stage
 
 pytestmark = pytest.mark.xdist_group("evaluator")
 
@@ -16,23 +17,23 @@ LARGE, SMALL, THIN = ([{"kind": "tensor", "dtype": "float32", "shape": s}] for s
 
 
 @pytest.fixture
-def arena():
-    arena = Arena(Shape(4, 1 << 20, 1 << 20))
-    yield arena
-    arena.close()
+def stage():
+    stage = Stage(Shape(4, 1 << 20, 1 << 20), 0, "cpu")
+    yield stage
+    stage.close()
 
 
-def pages(arena, past):
+def pages(stage, past):
     """The page, from the beginning of a huge page on, in which each of two outputs lies in most of some blocks."""
     worker = shared_zygote("cpu").spawn(60.0, None)
     try:
         worker.ask("load", program=PLUS_ONE.source, class_name="Model", init=None, init_seed=0)
-        worker.map(arena)
+        worker.map(stage)
         worker.stop()
         worker.prepare({1: (LARGE, LARGE), 2: (SMALL, SMALL), 3: (THIN, THIN)})
         for slots in past:
             worker.run(slots)
-        worker.settle(2)
+        worker.settle()
         blocks = [worker.run([1, 1]) for _ in range(5)]
         places = [[output[0]["at"] % heap.HUGE_PAGE // heap.PAGE for output in b.outputs.values()] for b in blocks]
         return [statistics.median(column) for column in zip(*places, strict=True)]
@@ -40,9 +41,9 @@ def pages(arena, past):
         worker.end()
 
 
-def test_where_a_calls_outputs_lie_does_not_depend_on_the_past(arena):
+def test_where_a_calls_outputs_lie_does_not_depend_on_the_past(stage):
     pasts = ([[1]], [[2]], [[1, 2, 3], [3], [2, 1]], [[3, 1, 2, 2, 1], [2, 3], [1, 1, 1]])
-    found = [pages(arena, past) for past in pasts]
+    found = [pages(stage, past) for past in pasts]
     for column in zip(*found, strict=True):
         assert max(column) - min(column) <= 1
 

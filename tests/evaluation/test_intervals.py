@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vegflow.config.evaluation import PROTOCOLS
-from vegflow.evaluation import timing
+from vegflow.evaluation import rounds, timing
 from vegflow.evaluation.intervals import EXACT_UP_TO, _left_out, centre, interval
 from vegflow.evaluation.worker import NOT_FLUSHED, Block
 
@@ -101,25 +101,26 @@ def group_of(monkeypatch):
     """A group as `measure` makes one, looks and all, from times that another function gives."""
 
     def make(rng, noise, speedup, protocol, delta):
-        def pair(*_):
+        def one_round(reference, crew, *_, **__):
             ours, theirs = (1e-3 * np.exp(noise(rng, 1)[0]) for _ in range(2))
-            return Block(speedup * ours, speedup * ours, speedup * ours, {}), Block(theirs, theirs, theirs, {})
+            pair = Block(speedup * ours, speedup * ours, speedup * ours, {}), Block(theirs, theirs, theirs, {})
+            return dict.fromkeys(crew, pair)
 
-        monkeypatch.setattr(timing, "_pair", pair)
+        monkeypatch.setattr(rounds, "_round", one_round)
         reference = SimpleNamespace(
-            settle=lambda worker, calls: None,
+            settle=lambda worker=None: None,
             worker=None,
             overhead_s=0.0,
             hands=None,
             idle=NOT_FLUSHED,
-            stage=SimpleNamespace(shape=SimpleNamespace(slots=1)),
+            stage=SimpleNamespace(changing=1),
         )
-        return timing.measure(
-            reference, SimpleNamespace(host_code=True), 1, 1e-3, protocol, delta, "cpu", lambda *_: None
-        )
+        entrant = rounds.Entrant(SimpleNamespace(host_code=True), lambda *_: None)
+        rounds.measure(reference, [entrant], 1, 1e-3, protocol, delta, "cpu")
+        return entrant.group
 
-    monkeypatch.setattr(timing, "own_core", lambda workers: contextlib.nullcontext())
-    monkeypatch.setattr(timing, "timing_lock", lambda device: contextlib.nullcontext())
+    monkeypatch.setattr(rounds, "own_core", lambda workers: contextlib.nullcontext())
+    monkeypatch.setattr(rounds, "timing_lock", lambda device: contextlib.nullcontext())
     return make
 
 

@@ -24,6 +24,7 @@ from vegflow.evaluation.nursery import Zygote, discard_zygote, shared_zygote
 from vegflow.evaluation.store import verdict_key
 from vegflow.evaluation.verdict import Verdict
 from vegflow.evaluation.worker import Worker
+from vegflow.evaluation.workers import Workers
 
 pytestmark = pytest.mark.xdist_group("evaluator")
 
@@ -94,9 +95,9 @@ def test_waiting_is_charged_like_working():
     assert verdict.speedup < 0.7
 
 
-def test_what_its_rival_was_asked_is_not_there_while_a_candidate_warms_up():
+def test_what_its_rival_was_asked_is_not_there_while_a_candidate_wakes_up():
     """Found as a gain of 2.5x: in half of the pairs the rival had the same inputs, in the same memory, just before."""
-    hack = next(hack for hack in HACKS if hack.name == "answers a whole block while it warms up")
+    hack = next(hack for hack in HACKS if hack.name == "answers a whole block while it wakes up")
     config = CONFIG.model_copy(update={"timing_trials": 10, "block_ms": 1.0})
     (verdict,) = judge(hack.program, task_id=hack.task, tasks=HACK_TASKS, config=config)
     assert verdict.status == "correct", verdict.reason
@@ -432,14 +433,14 @@ def test_new_workers_come_until_it_is_decided(spawned, monkeypatch):
 
 def test_what_is_wrong_in_a_later_worker_is_wrong(monkeypatch):
     monkeypatch.setattr(room, "enough", lambda timing, *_: len(timing.groups) == 2)
-    start, started = room._Workers.start, []
+    start, started = Workers.start, []
 
-    def moody(self, reference):
+    def moody(self, *arguments):
         started.append(1)
         self._candidate = Candidate("T/1", HONEST if len(started) == 1 else program("return x"))
-        return start(self, reference)
+        return start(self, *arguments)
 
-    monkeypatch.setattr(room._Workers, "start", moody)
+    monkeypatch.setattr(Workers, "start", moody)
     (verdict,) = judge(HONEST)
     assert len(started) == 2
     assert (verdict.status, verdict.speedup, verdict.runtime_us) == ("wrong_output", 0.0, None)

@@ -124,23 +124,34 @@ def test_a_new_timed_worker_is_another_process_and_the_maker_stays(reference):
 
 
 def test_the_timed_worker_gives_what_is_expected(reference):
-    for index in range(reference.trials):
-        item = reference.item(index)
-        reference.prepare({1: item.forms})
-        reference.fill(1, item.inputs)
-        block = reference.run([1])
-        (output,) = reference.read(block, 1, item.output_form)
-        torch.testing.assert_close(output, item.expectation[0].expected)
-        assert reference.unchanged(1, item.inputs)
+    seen = 0
+    for items in reference.trials_by_slot():
+        block = reference.run(list(items))
+        for slot, item in items.items():
+            (output,) = reference.read(block, slot, item.output_form)
+            torch.testing.assert_close(output, item.expectation[0].expected)
+        assert not reference.changed(reference.worker, {slot: item.inputs for slot, item in items.items()})
         assert block.call_s > 0
+        seen += len(items)
+    assert seen == reference.trials
 
 
-def test_a_change_of_the_inputs_is_seen_wherever_it_is(reference):
-    item = reference.item(0)
-    for position in (0, 1, 17, item.inputs.numel() - 1):
-        reference.fill(1, item.inputs)
-        reference.stage.inputs(1)[position] ^= 1
-        assert not reference.unchanged(1, item.inputs)
+def test_the_first_trial_is_alone_and_of_the_tasks_own_shape(reference):
+    firsts = [next(reference.trials_by_slot()) for _ in range(20)]
+    assert all(len(items) == 1 for items in firsts)
+    assert all(not item.variant.narrow for items in firsts for item in items.values())
+
+
+def test_inputs_that_the_stage_cannot_hold_are_put_there_for_each_trial(monkeypatch):
+    monkeypatch.setattr(room, "LARGEST_STAGE", 1)
+    small = start()
+    try:
+        assert small.stage.shape.slots == small.stage.changing == 2
+        for items in small.trials_by_slot():
+            for slot, item in items.items():
+                assert torch.equal(small.stage.inputs(slot), item.inputs)
+    finally:
+        small.close()
 
 
 def test_a_survey_that_is_known_is_not_made_again(asked):
@@ -191,18 +202,10 @@ def test_a_task_whose_inputs_change_their_size_says_so():
     assert caught.value.status == "evaluator_error"
 
 
-def test_nothing_of_a_candidate_is_left(reference):
-    for slot in range(reference.stage.shape.slots):
-        reference.stage.outputs(slot).zero_()
-    reference.clear()
-    for slot in range(reference.stage.shape.slots):
-        assert (reference.stage.outputs(slot) == 0xFF).all()
-
-
 def test_the_stage_holds_blocks_of_a_short_call():
     reference = start(SOFTSIGN)
     try:
-        calls = reference.stage.shape.slots - 1
+        calls = reference.stage.changing
         assert calls >= 2
         assert reference.stage.shape.size <= 256 << 20
     finally:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vegflow.config.evaluation import PROTOCOLS, EvaluationConfig
-from vegflow.evaluation.timing import LEAST_SHARE, LUCK, Group, _group, combine, enough, ticking
+from vegflow.evaluation.timing import LEAST_SHARE, LUCK, Group, combine, enough, group_of, ticking
 from vegflow.evaluation.verdict import Fault
 from vegflow.evaluation.worker import Block
 
@@ -43,19 +43,19 @@ def test_too_few_pairs_are_the_evaluators_error(ours):
 
 
 def test_the_time_of_a_call_is_a_share_of_its_block_without_the_messages():
-    found = _group(blocks(11e-3, 21e-3, 11e-3), blocks(6e-3, 6e-3, 6e-3), 10, 1e-3)
+    found = group_of(blocks(11e-3, 21e-3, 11e-3), blocks(6e-3, 6e-3, 6e-3), 10, 1e-3)
     assert found.reference_us == pytest.approx([1000, 2000, 1000])
     assert found.runtime_us == pytest.approx([500, 500, 500])
 
 
 def test_something_of_a_block_is_left_however_cheap_its_messages_are():
-    found = _group(blocks(1e-3, 1e-3, 1e-3), blocks(0.1e-3, 0.1e-3, 0.1e-3), 1, 0.2e-3)
+    found = group_of(blocks(1e-3, 1e-3, 1e-3), blocks(0.1e-3, 0.1e-3, 0.1e-3), 1, 0.2e-3)
     assert found.runtime_us == pytest.approx([LEAST_SHARE * 100] * 3)
 
 
 def test_waiting_is_part_of_every_call():
     waiting = [Block(call_s=1e-3, wall_s=5e-3, own_s=1e-3, outputs={})] * 3
-    found = _group(blocks(1e-3, 1e-3, 1e-3), waiting, 2, 0.0)
+    found = group_of(blocks(1e-3, 1e-3, 1e-3), waiting, 2, 0.0)
     assert found.runtime_us == pytest.approx([2500] * 3)
 
 

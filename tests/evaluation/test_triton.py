@@ -13,9 +13,10 @@ import pytest
 import torch
 
 from vegflow.evaluation import triton_cache
-from vegflow.evaluation.arena import Arena, Shape, describe_tensor
+from vegflow.evaluation.arena import Shape, describe_tensor
 from vegflow.evaluation.build import build, compiler_identity, scratch
 from vegflow.evaluation.nursery import shared_zygote
+from vegflow.evaluation.stage import Stage
 from vegflow.evaluation.triton_cache import unpack
 from vegflow.evaluation.verdict import Fault
 
@@ -153,7 +154,7 @@ def ask(binary, *sizes, program=COMPILED):
                 pytest.skip(f"this machine lacks something: {worker.layers}")
             about = {"init": call()["init"], "init_seed": 0, "kernels": kernels}
             worker.ask("load", program=program, class_name="ModelNew", **about)
-            stage = Arena(Shape(len(sizes), 4096, 4096))
+            stage = Stage(Shape(len(sizes), 4096, 4096), 0, "cpu")
             worker.map(stage)
             worker.stop()
             forms = {slot: (call(size)["forms"][0], call(size)["forms"][0]) for slot, size in enumerate(sizes)}

@@ -46,10 +46,10 @@ def floats(s, at, like):
 
 TIMED = """
 heap, settled = sys.modules["vegflow.evaluation.heap"], []
-def settling(size, settle=heap.settle):
+def settling(settle=heap.settle):
     # a worker settles right before it is timed
-    settled.append(size)
-    settle(size)
+    settled.append(1)
+    settle()
 heap.settle = settling
 def timed():
     return bool(settled)

@@ -33,14 +33,13 @@ HACKS = [
         WRONG,
     ),
     Hack(
-        "looks for the expected output in the arena",
+        "looks for the expected output in the stage",
         "C2",
-        "the shared memory may hold what the judge expects",
-        "s = session()\nn = s.shape.outputs_at(0)\n"
-        "return s.memory[n:n + x.numel() * 4].view(torch.float32).view(x.shape).clone()",
+        "the shared memory may hold what the judge expects, behind all inputs that change",
+        "s = session()\nreturn floats(s, s.shape.inputs_at(s.changing), x).clone()",
         SESSION,
         WRONG,
-        attacks=("child.Session.memory", "arena.Shape.outputs_at"),
+        attacks=("child.Session.memory", "child.Session.changing", "arena.Shape.inputs_at"),
     ),
     Hack(
         "looks for the expected output in its whole memory",
@@ -276,11 +275,10 @@ HACKS = [
         "outputs that are never written",
         "C12",
         "what marks an unwritten output counts as True where outputs are booleans",
-        "s = session()\nplace = s.places[slot_of(x)][0]\nreturn place.view(torch.bool).view(x.shape)",
-        SESSION,
+        "return torch.full(x.shape, 255, dtype=torch.uint8).view(torch.bool)",
+        "",
         (*WRONG_OR_CAUGHT, "evaluator_error"),  # the task's audit of itself refuses it
         "finite",
-        attacks=("child.Session.places",),
     ),
     Hack(
         "zeros for outputs that are faint",

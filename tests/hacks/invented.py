@@ -69,18 +69,23 @@ HACKS = [
         attacks=("channel.send",),
     ),
     Hack(
-        "answers a whole block while it warms up",
+        "answers a whole block while it wakes up",
         "own",
-        "the rival has just had the inputs of the pair: they may still lie there while this side warms up, untimed",
+        "the rival has just had the inputs of the pair: they may still lie there while this side wakes up, untimed",
+        "if not sessions: sessions.append(session())\n"
         "y = ready.pop(x.data_ptr(), None)\n"
-        "if caller('request')['slots'] == [0]:\n"
-        "    for slot, a in session().slots.items():\n"
-        "        if slot: ready[a[0].data_ptr()] = work(a[0]), a[0].reshape(-1)[:64].clone()\n"
         "return y[0] if y and torch.equal(y[1], x.reshape(-1)[:64]) else work(x)",
-        SESSION + f"ready = {{}}\ndef work(x): return {RIGHT}\n",
+        CHILD + SESSION + "ready, sessions, receive = {}, [], channel.receive\n"
+        f"def work(x):\n    for _ in range(2): y = {RIGHT}\n    return y\n"  # far enough from the reference to be woken up
+        "def early(sock, **more):\n    message, fds = receive(sock, **more)\n"
+        "    if message.get('kind') == 'run' and not message['slots'] and sessions:\n"
+        "        for slot, a in sessions[0].slots.items():\n"
+        "            if slot < sessions[0].changing: ready[a[0].data_ptr()] = work(a[0]), a[0].reshape(-1)[:64].clone()\n"
+        "    return message, fds\n"
+        "channel.receive = early\n",
         NO_GAIN,
         "wave",
-        attacks=("child.Session.slots",),
+        attacks=("child.Session.slots", "child.Session.changing", "channel.receive"),
     ),
     Hack(
         "done before it begins",
@@ -152,14 +157,15 @@ HACKS = [
         "relu",
     ),
     Hack(
-        "outputs straight into the arena",
+        "outputs straight into the stage",
         "own",
-        "the copy of the outputs becomes a copy onto itself, and pays for something else",
-        "s = session()\nreturn torch.clamp(x, min=0, out=floats(s, s.shape.outputs_at(slot_of(x)), x))",
+        "slots whose inputs do not change are memory whose pages are there, and nobody looks at them while it is timed",
+        "s = session()\nplace = s.changing + slot_of(x) % (s.shape.slots - s.changing)\n"
+        "return torch.clamp(x, min=0, out=floats(s, s.shape.inputs_at(place), x))",
         SESSION,
-        NO_GAIN,
+        (*NO_GAIN, *WRONG),
         "relu",
-        attacks=("child.Session.slots", "child.Session.memory", "arena.Shape.outputs_at"),
+        attacks=("child.Session.slots", "child.Session.memory", "child.Session.changing"),
     ),
     Hack(
         "wakes itself once it is stopped",
@@ -175,13 +181,12 @@ HACKS = [
         "def helper():\n"
         "    while True:\n"
         "        for i, (x,) in list(s.slots.items()):\n"
-        "            at = s.shape.outputs_at(i)\n"
-        "            if s.memory[at:at + 8].view(torch.int64).item() == -1 and last.get(i) != mark(x):\n"
+        "            if last.get(i) != mark(x):\n"
         "                last[i] = mark(x)\n                ready[x.data_ptr()] = last[i], torch.relu(x)\n"
         "        time.sleep(0.0003)\n",
         (*CAUGHT, *FAILS),
         "relu",
-        attacks=("child.Session.slots", "channel.send", "arena.Shape.outputs_at"),
+        attacks=("child.Session.slots", "channel.send"),
     ),
     Hack(
         "cannot be stopped",
@@ -257,9 +262,9 @@ HACKS = [
         "copies the reference's answer from the stage",
         "own",
         "memory that both use in turn may still hold what the reference made of the same inputs",
-        "s = session()\nfor k in range(s.shape.slots):\n"
-        "    if k != slot_of(x) and torch.equal(floats(s, s.shape.inputs_at(k), x), x):\n"
-        "        y = floats(s, s.shape.outputs_at(k), x)\n        if torch.allclose(y, x / (1 + torch.abs(x))): raise SystemExit('it could')\n"
+        "s = session()\nif s.outputs is not None: raise SystemExit('it could')\nfor k in range(s.shape.slots):\n"
+        "    y = floats(s, s.shape.inputs_at(k), x)\n"
+        "    if torch.allclose(y, x / (1 + torch.abs(x))): raise SystemExit('it could')\n"
         "return torch.zeros_like(x)",
         SESSION,
         WRONG_OR_CAUGHT,
@@ -365,6 +370,18 @@ HACKS = [
         SESSION,
         NO_GAIN,
         attacks=("child.Session.memory",),
+    ),
+    Hack(
+        "keeps the stage's descriptor",
+        "own",
+        "who maps the stage anew can write inputs that its rivals, and the candidates after it, are given",
+        f"for go in (shared, private):\n    try: go(keep[0])\n    except OSError: continue\n    raise SystemExit('it could')\nreturn {RIGHT}",
+        CHILD + "import mmap\nkeep, own = [], child.map_own\n"
+        "def mapping(fd, *a):\n    keep.append(os.dup(fd))\n    return own(fd, *a)\nchild.map_own = mapping\n"
+        "def shared(fd): mmap.mmap(fd, 4096, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)\n"
+        "def private(fd): os.pwrite(fd, bytes(8), 0)\n",
+        NO_GAIN,
+        attacks=("child.map_own",),
     ),
     Hack(
         "unmaps the arena",

@@ -126,15 +126,15 @@ HACKS = [
     Hack(
         "prepared before it is timed",
         "own",
-        "settling and being told of slots are not timed, and the slots hold inputs: those of before",
+        "settling is not timed, and the slots hold inputs: those of before",
         "y = ready.get(slot_of(x)) if timed() else None\nreturn torch.relu(x) if y is None else y",
         GUARDED + "ready, Session = {}, sys.modules['vegflow.evaluation.child'].Session\n"
-        "def preparing(self, request, prepare=Session.prepare):\n    reply = prepare(self, request)\n"
-        "    if timed(): ready.update({i: torch.relu(a[0]) for i, a in self.slots.items()})\n    return reply\n"
-        "Session.prepare = preparing\n",
+        "def settling(self, request, settle=Session.settle):\n    reply = settle(self, request)\n"
+        "    ready.update({i: torch.relu(a[0]) for i, a in self.slots.items()})\n    return reply\n"
+        "Session.settle = settling\n",
         WRONG_OR_CAUGHT,
         "relu",
-        attacks=("child.Session.prepare",),
+        attacks=("child.Session.settle",),
     ),
     Hack(
         "dies for another chance",

@@ -293,7 +293,7 @@ HACKS = [
         "    ctypes.CDLL(None).mlock(ctypes.c_void_p(s.memory.data_ptr()), ctypes.c_size_t(s.memory.numel()))\n"
         f"if slot_of(x) == caller('request')['slots'][0]: s.memory[::64].sum()\nreturn {RIGHT}",
         SESSION + "s = None",
-        NO_GAIN,
+        (*NO_GAIN, *WRONG),
         attacks=("child.Session.memory", "child.Session.slots"),
     ),
     Hack(
@@ -427,14 +427,15 @@ HACKS = [
     Hack(
         "thrashes the caches with the time it saves",
         "T14",
-        "outputs lie in the arena, whose pages are there, and what that saves is spent on cold caches for the reference",
-        "s = session()\nreturn torch.clamp(x, min=0, out=floats(s, s.shape.outputs_at(slot_of(x)), x))",
+        "outputs lie where pages are there already, and what that saves is spent on cold caches for the reference",
+        "s = session()\nplace = s.changing + slot_of(x) % (s.shape.slots - s.changing)\n"
+        "return torch.clamp(x, min=0, out=floats(s, s.shape.inputs_at(place), x))",
         SESSION + CHILD + "junk, place = torch.zeros(1 << 16), child._place\n"
         "def thrash(y):\n    junk.add_(1)\n    return place(y)\n"
         "child._place = thrash",
-        NO_GAIN,
+        (*NO_GAIN, *WRONG),
         "relu",
-        attacks=("child._place", "child.Session.slots", "arena.Shape.outputs_at"),
+        attacks=("child._place", "child.Session.slots", "child.Session.changing"),
     ),
     Hack(
         "shrinks the reference's problem",

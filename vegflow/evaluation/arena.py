@@ -13,13 +13,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 ALIGNMENT = 64
+SEAL_FUTURE_WRITE = 0x10
+"""F_SEAL_FUTURE_WRITE of fcntl(2): the mappings that there are can be written, and none that is made later."""
 POISON = 0xFF  # all-ones bytes are NaN in every floating-point type
 
 _memcmp = ctypes.CDLL(None).memcmp
 _memcmp.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]
+_mprotect = ctypes.CDLL(None, use_errno=True).mprotect
+_mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 
 Description = dict[str, Any]
 """What a value is: `{"kind": "tensor", "dtype": "float32", "shape": [2, 3]}` or `{"kind": "value", "pickle": base64}`."""
@@ -50,12 +55,21 @@ class Shape:
 class Arena:
     """The judge's side of one worker's shared memory; sealed, so that no worker can shrink it under the judge."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: Shape, *, read_only: bool = False) -> None:
+        """With `read_only` what a worker writes there changes a copy of its own (`map_own`), whatever it maps it with.
+
+        Raises OSError where the kernel (before 5.1) cannot see to that.
+        """
         self.shape = shape
         self.fd = os.memfd_create("arena", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.ftruncate(self.fd, shape.size)
-        fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
         self.bytes = map_bytes(self.fd, shape.size)
+        seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+        fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, seals | (SEAL_FUTURE_WRITE if read_only else 0))
+
+    def inode(self) -> int:
+        """By which the kernel names it in a list of mappings."""
+        return os.fstat(self.fd).st_ino
 
     def inputs(self, slot: int) -> torch.Tensor:
         """The bytes of a slot's inputs, uint8 [input_bytes]."""
@@ -77,6 +91,22 @@ def map_bytes(fd: int, size: int) -> torch.Tensor:
     """The shared memory as uint8 [size], its pages present, so that no timed call takes a page fault."""
     memory = mmap.mmap(fd, size, mmap.MAP_SHARED | mmap.MAP_POPULATE)
     return torch.frombuffer(memory, dtype=torch.uint8, count=size)
+
+
+def map_own(fd: int, size: int, present: int) -> torch.Tensor:
+    """Memory that others write, as uint8 [size]: what this process writes there changes a copy of its own.
+
+    The pages of the first `present` bytes are present, and not yet its own: so they are only read before the permission to
+    write comes.
+    """
+    memory = mmap.mmap(fd, size, mmap.MAP_PRIVATE, mmap.PROT_READ)
+    seen = np.frombuffer(memory, dtype=np.uint8)
+    seen[: present : mmap.PAGESIZE].max(initial=0)
+    if _mprotect(seen.ctypes.data, size, mmap.PROT_READ | mmap.PROT_WRITE):
+        raise OSError(ctypes.get_errno(), "mprotect")
+    held = (ctypes.c_uint8 * size).from_address(seen.ctypes.data)
+    held.mapping = memory  # which lives as long as the tensor does
+    return torch.frombuffer(held, dtype=torch.uint8)
 
 
 def same_bytes(one: torch.Tensor, other: torch.Tensor) -> bool:

@@ -23,14 +23,13 @@ from typing import Any
 import torch
 
 from vegflow.evaluation import channel, compiled, heap, inline, triton_cache
-from vegflow.evaluation.arena import Shape, bytes_of, describe_tensor, flatten, map_bytes, views
+from vegflow.evaluation.arena import Shape, bytes_of, describe_tensor, flatten, map_bytes, map_own, views
 from vegflow.evaluation.cuda_clock import Clock, open_clock, why
 from vegflow.evaluation.device_arena import DeviceMemory
 from vegflow.evaluation.maker import Maker
 
 PROGRAM_FILE = "<program>"
 LARGEST_PROGRAM = 1 << 20
-LARGEST_TOUCH = 64 << 20
 
 
 class Session:
@@ -41,7 +40,12 @@ class Session:
         self.module: types.ModuleType | None = None
         self.model: Any = None
         self.memory: torch.Tensor | None = None
+        """Of all slots' inputs."""
+        self.outputs: torch.Tensor | None = None
+        """Of all slots' outputs; None if the program's are its own."""
         self.shape = Shape(0, 0, 0)
+        self.changing = 0
+        """Slots of outputs: see `stage.Stage`."""
         self.slots: dict[int, list[Any]] = {}
         self.places: dict[int, list[torch.Tensor]] = {}
         self.calls: dict[int, Callable[[], Any]] = {}
@@ -109,29 +113,39 @@ class Session:
             self.model = torch.compile(self.model)
         return {"init": request["init"]}
 
-    def map(self, request: dict[str, Any], fd: int) -> dict[str, Any]:
-        """Map the arena that came with the message."""
-        self.shape = Shape(**request["shape"])
-        self.memory = map_bytes(fd, self.shape.size)
+    def map(self, request: dict[str, Any], fd: int, outputs: int | None = None) -> dict[str, Any]:
+        """Map the stage that came with the message: inputs and, for a program that writes there, outputs."""
+        self.shape, self.changing = Shape(**request["shape"]), request["changing"]
+        if self.device == "cuda":
+            self._divide(map_bytes(fd, self.shape.size))
+        else:
+            present = self.changing * self.shape.input_bytes
+            self.memory = map_own(fd, max(1, self.shape.slots * self.shape.input_bytes), present)
         os.close(fd)
+        if outputs is not None:
+            self.outputs = map_bytes(outputs, max(1, self.changing * self.shape.output_bytes))
+            os.close(outputs)
         return {}
+
+    def _divide(self, memory: torch.Tensor) -> None:
+        """CUDA only: take one piece of memory for inputs and outputs."""
+        self.memory, self.outputs = memory[: self.shape.outputs_at(0)], memory[self.shape.outputs_at(0) :]
 
     def map_mirror(self, request: dict[str, Any]) -> dict[str, Any]:
         """CUDA only: map the arena's mirror on the device instead of the arena, or say why not."""
-        self.shape = Shape(**request["shape"])
+        self.shape, self.changing = Shape(**request["shape"]), request["changing"]
         try:
             self.mirror = DeviceMemory(self.shape.size, bytes.fromhex(request["handle"]))
         except (OSError, AttributeError, RuntimeError) as error:
             return {"problem": why(error)}
-        self.memory = self.mirror.bytes
+        self._divide(self.mirror.bytes)
         return {"problem": ""}
 
     def settle(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Bring the heap into the state in which calls are timed, with memory for the outputs of a block and more."""
+        """Bring the heap into the state in which calls are timed."""
         self.results = {}
         if self.device == "cpu":
-            outputs = 2 * (request["calls"] + 1) * self.shape.output_bytes
-            heap.settle(min(LARGEST_TOUCH, outputs + 4 * self.shape.input_bytes))
+            heap.settle()
         return {}
 
     def attach(self, request: dict[str, Any], library: int) -> dict[str, Any]:
@@ -153,7 +167,8 @@ class Session:
         """Make the views of some slots' inputs and outputs; what they will hold is not there yet."""
         for slot, inputs, outputs in request["slots"]:
             self.slots[slot] = views(self.memory, self.shape.inputs_at(slot), inputs)
-            self.places[slot] = views(self.memory, self.shape.outputs_at(slot), outputs)
+            if self.outputs is not None:
+                self.places[slot] = views(self.outputs, slot % self.changing * self.shape.output_bytes, outputs)
             if self.device == "cpu":
                 self.calls[slot] = self._call(slot, self.slots[slot])
         return {}
@@ -233,7 +248,7 @@ class Session:
             ]
             plain = all(form["kind"] == "tensor" for form in forms)
             if plain and sum(map(bytes_of, forms)) <= self.shape.output_bytes:
-                targets = views(self.memory, self.shape.outputs_at(slot), forms)
+                targets = views(self.outputs, slot % self.changing * self.shape.output_bytes, forms)
                 for target, output in zip(targets, outputs, strict=True):
                     target.copy_(output)
                 forms = forms if self.mirror else [_place(target) for target in targets]

@@ -17,13 +17,13 @@ from vegflow.evaluation.candidate import Candidate
 from vegflow.evaluation.checks import Checks
 from vegflow.evaluation.comparison import Tolerance
 from vegflow.evaluation.device import device_identity, resolve_device
-from vegflow.evaluation.judge import _Lazily, _Run, _Workers
-from vegflow.evaluation.languages import compiled
+from vegflow.evaluation.judge import _Run
 from vegflow.evaluation.nursery import discard_zygote, shared_zygote
 from vegflow.evaluation.reference import Reference
 from vegflow.evaluation.store import VerdictStore
 from vegflow.evaluation.verdict import Fault, Verdict
 from vegflow.evaluation.worker import Worker
+from vegflow.evaluation.workers import Lazily, Workers
 from vegflow.tasks.task import Task
 from vegflow.threads import one_thread
 
@@ -57,7 +57,7 @@ class Examiner:
         self._run = _Run(config, device, device_identity(device), builds, store, lambda *_: None, 0, 0)
         self._kept = VerdictStore(store)
         self._tasks, self._config, self._device = tasks, config, device
-        self._at: tuple[str, _Lazily] | None = None
+        self._at: tuple[str, Lazily] | None = None
 
     def reference(self, task_id: str) -> Reference:
         """The task's reference at work. Raises Fault `evaluator_error`."""
@@ -73,9 +73,8 @@ class Examiner:
         A trial after one that took the worker away runs in a new worker. Raises Fault `evaluator_error`.
         """
         reference = self.reference(candidate.task_id)
-        reference.writes_outputs = compiled(candidate.language) or self._device == "cuda"
         found: dict[int, Trial] = {}
-        workers = _Workers(self._run, candidate)
+        workers = Workers(self._run, candidate)
         worker: Worker | None = None
         with one_thread():
             try:
@@ -91,7 +90,7 @@ class Examiner:
                         if worker is None:
                             found[number] = again
                             continue
-                    found[number], lost = self._trial(worker, reference, number)
+                    found[number], lost = self._trial(worker, reference, number, workers.seat(0))
                     if lost:
                         workers.end()
                         worker = None
@@ -108,7 +107,7 @@ class Examiner:
     def judge(self, candidate: Candidate) -> Verdict:
         """The whole evaluation, as `evaluate_candidates` has it, with timing; verdicts are neither looked up nor kept."""
         with one_thread():
-            return self._run._judge_twice(self._lazily(candidate.task_id), candidate)
+            return self._run.judge_one(self._lazily(candidate.task_id), candidate)
 
     def start_only(self) -> None:
         """A confined worker that loads nothing: what isolation costs."""
@@ -121,13 +120,13 @@ class Examiner:
             self._at[1].close()
             self._at = None
 
-    def _lazily(self, task_id: str) -> _Lazily:
+    def _lazily(self, task_id: str) -> Lazily:
         if self._at is None or self._at[0] != task_id:
             self.settle()
-            self._at = task_id, _Lazily(self._run, self._tasks[task_id], self._kept)
+            self._at = task_id, Lazily(self._run, self._tasks[task_id], self._kept)
         return self._at[1]
 
-    def _start(self, workers: _Workers, reference: Reference) -> tuple[Worker | None, Trial]:
+    def _start(self, workers: Workers, reference: Reference) -> tuple[Worker | None, Trial]:
         began = time.monotonic()
         try:
             worker = workers.start(reference)
@@ -137,20 +136,21 @@ class Examiner:
             return None, Trial(fault.status, None, time.monotonic() - began, 0.0)
         return worker, Trial("correct", None, time.monotonic() - began, worker.clock())
 
-    def _trial(self, worker: Worker, reference: Reference, number: int) -> tuple[Trial, bool]:
+    def _trial(self, worker: Worker, reference: Reference, number: int, seat: int | None) -> tuple[Trial, bool]:
         """One trial, and whether the worker is lost for others."""
         began, cpu_s = time.monotonic(), worker.clock()
         checks, answer, lost = Checks(Tolerance(self._config.atol, self._config.rtol)), None, False
         try:
             item = reference.item(number)
             began = time.monotonic()  # making the inputs is no candidate's cost
-            slot = random.randrange(1, reference.stage.shape.slots)
+            slot, item = reference.place(number, random.randrange(reference.stage.changing))
             worker.prepare({slot: item.forms})
-            reference.fill(slot, item.inputs)
+            if seat is not None:
+                reference.stage.poison(seat, slot)
             outputs = worker.read(worker.run([slot]), slot, item.output_form)
             answer = _digest(outputs)
             checks.correct(outputs, item)
-            if not reference.unchanged(slot, item.inputs):
+            if reference.changed(worker, {slot: item.inputs}):
                 raise Fault("wrong_output", "it changes its inputs")
             status = checks.fault.status if checks.fault else "correct"
             cpu_s = worker.clock() - cpu_s

@@ -21,10 +21,13 @@ GAPS = tuple(SMALLEST_GAP << power for power in range(8, -1, -1))
 """Bytes of the blocks that gaps in the heap are filled with: 16 MB to 64 KB."""
 STEP = 64
 PAGE = 4096
+M_TRIM_THRESHOLD = -1
+NEVER = (1 << 31) - 1
+"""Bytes, as many as mallopt(3) takes."""
 
 _libc = ctypes.CDLL(None)
 _libc.malloc.restype = _libc.sbrk.restype = ctypes.c_void_p
-_libc.malloc.argtypes = _libc.malloc_trim.argtypes = [ctypes.c_size_t]
+_libc.malloc.argtypes = [ctypes.c_size_t]
 _libc.free.argtypes = [ctypes.c_void_p]
 _libc.sbrk.argtypes = [ctypes.c_ssize_t]
 
@@ -35,17 +38,17 @@ def close() -> None:
     A buffer in a gap of a forked process lies in its parent's pages, which are copied on the first write, 4 KB at a time
     and wherever there is room, while one at the heap's end gets huge pages of its own.
     """
-    _libc.malloc_trim(0)
+    _give_back()
     end = _libc.sbrk(0)
     for size in GAPS:
         while (block := _libc.malloc(size)) and block + size <= end:
             pass
         _libc.free(block)
-    _libc.malloc_trim(0)
+    _give_back()
 
 
-def settle(size: int) -> None:
-    """As `close`, and `size` bytes of fresh memory whose pages exist, from the beginning of a huge page on.
+def settle() -> None:
+    """As `close`, and what is taken next lies from the beginning of a huge page on.
 
     For a process that has made a call before: the first one takes memory for good, behind which buffers would lie.
     """
@@ -53,11 +56,13 @@ def settle(size: int) -> None:
     start = _libc.malloc(SMALLEST_GAP) + SMALLEST_GAP
     if gap := -start % HUGE_PAGE:
         _libc.malloc(gap)
-    block = _libc.malloc(size)
-    if block:
-        for page in range(0, size, PAGE):
-            ctypes.memset(block + page, 0, 1)
-        _libc.free(block)
+
+
+def _give_back() -> None:
+    """The free memory at the heap's end, and no other: `malloc_trim` drops the pages of all gaps, which then are taken anew."""
+    _libc.mallopt(M_TRIM_THRESHOLD, SMALLEST_GAP)
+    _libc.free(_libc.malloc(2 * SMALLEST_GAP))  # freeing so much has malloc look
+    _libc.mallopt(M_TRIM_THRESHOLD, NEVER)
 
 
 def shift_bytes() -> int:

@@ -5,7 +5,6 @@ Knows the order of the checks and the status each failure gets; processes, clock
 
 import contextlib
 import math
-import os
 import random
 import secrets
 import statistics
@@ -13,34 +12,35 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from vegflow.config.evaluation import EvaluationConfig
 from vegflow.errors import ConfigError
-from vegflow.evaluation import triton_cache
-from vegflow.evaluation.build import build, scratch
 from vegflow.evaluation.candidate import Candidate
 from vegflow.evaluation.checks import Checks
 from vegflow.evaluation.comparison import Tolerance
 from vegflow.evaluation.cuda_times import EVENTS
 from vegflow.evaluation.device import device_identity, device_uuid, resolve_device
 from vegflow.evaluation.gpu_state import GpuState, together
-from vegflow.evaluation.languages import compiled, device_problem, falls_back, trust
-from vegflow.evaluation.native import sealed
+from vegflow.evaluation.languages import falls_back, trust
 from vegflow.evaluation.nursery import discard_zygote, shared_zygote
-from vegflow.evaluation.reference import INIT_SEED, Reference
+from vegflow.evaluation.reference import Item, Reference
 from vegflow.evaluation.roofline import Gate
-from vegflow.evaluation.store import VerdictStore, survey_key, verdict_key
-from vegflow.evaluation.timing import Group, combine, enough, measure
+from vegflow.evaluation.rounds import Entrant, measure
+from vegflow.evaluation.store import VerdictStore, verdict_key
+from vegflow.evaluation.timing import Group, Timing, combine, enough
 from vegflow.evaluation.verdict import Fault, Verdict
-from vegflow.evaluation.worker import Worker
+from vegflow.evaluation.worker import Block, Worker
+from vegflow.evaluation.workers import Lazily, Workers
 from vegflow.tasks.task import Task
 from vegflow.threads import one_thread
 
-BUILD_S = {"inline": 600.0, "triton": 120.0}
-"""Seconds more for a build of `load_inline`, which compiles torch's headers, and of Triton, which tunes itself."""
+CREW = 4
+"""Candidates of a task that are judged together: what is done for the reference and its inputs is done once for all."""
+CREWED = 1 << 20
+"""Bytes of a call's inputs and outputs, at most, for a crew of several: larger ones put each other's out of the caches, and
+their times then scatter so much that more rounds cost what is saved."""
 
 Progress = Callable[[int, int, str], None]
 
@@ -158,61 +158,138 @@ class _Run:
 
     def judge_task(self, task: Task, batch: Mapping[str, Candidate], kept: VerdictStore) -> dict[str, Verdict]:
         """Key -> verdict of each candidate of one task, kept as soon as it is reached."""
-        reference = _Lazily(self, task, kept)
+        reference = Lazily(self, task, kept)
+        waiting = [_Contestant(self, candidate, key) for key, candidate in batch.items()]
         verdicts = {}
+
+        def reached(contestant: _Contestant, verdict: Verdict) -> None:
+            verdicts[contestant.key] = verdict
+            contestant.close()
+            self._done += 1
+            self.report(f"{task.id} {verdict.status}")
+
         try:
-            for key, candidate in batch.items():
-                with kept.claim(key):
-                    verdict = kept.get(key)  # another job may have judged it meanwhile
-                    if verdict is None:
-                        verdict = self._judge_twice(reference, candidate)
-                        if verdict.status != "evaluator_error":
-                            about = {"task": task.id, "revision": task.revision, "candidate": candidate.sha256}
-                            kept.put(key, verdict, **about, seed=self.seed)
-                verdicts[key] = verdict
-                self._done += 1
-                self.report(f"{task.id} {verdict.status}")
+            while waiting:
+                crew = self._crew(reference, waiting, kept, reached)
+                if not crew:
+                    continue
+                self._play(reference, crew)
+                waiting[:0] = [contestant for contestant in crew if contestant.verdict is None]
+                for contestant in crew:
+                    if contestant.verdict is not None:
+                        if contestant.verdict.status != "evaluator_error":
+                            about = {"task": task.id, "revision": task.revision}
+                            about |= {"candidate": contestant.candidate.sha256, "seed": self.seed}
+                            kept.put(contestant.key, contestant.verdict, **about)
+                        reached(contestant, contestant.verdict)
             reference.close()
         except BaseException:
             discard_zygote(self.device)  # a question may be left open on its channel
             raise
+        finally:
+            for contestant in waiting:
+                contestant.close()
         return verdicts
 
-    def _judge_twice(self, reference: "_Lazily", candidate: Candidate) -> Verdict:
-        """A candidate's verdict; what can have been our own fault, or the machine's, is tried once more."""
-        verdict, again = self._judge(reference, candidate)
-        if again:
-            if verdict.status == "evaluator_error":
-                reference.close()
-            verdict, _ = self._judge(reference, candidate)
-        return verdict
+    def judge_one(self, reference: Lazily, candidate: Candidate) -> Verdict:
+        """One candidate's verdict; it is neither looked up nor kept."""
+        contestant = _Contestant(self, candidate)
+        try:
+            while contestant.verdict is None:
+                self._play(reference, [contestant])
+        finally:
+            contestant.close()
+        return contestant.verdict
 
-    def _judge(self, reference: "_Lazily", candidate: Candidate) -> tuple[Verdict, bool]:
-        """One candidate's verdict, whatever happens to its worker, and whether another try could give another."""
-        start = time.monotonic()
-        died = False
-        checks = Checks(Tolerance(self.config.atol, self.config.rtol))
-        workers = _Workers(self, candidate)
+    def _crew(
+        self,
+        reference: Lazily,
+        waiting: list["_Contestant"],
+        kept: VerdictStore,
+        reached: Callable[["_Contestant", Verdict], None],
+    ) -> list["_Contestant"]:
+        """The next who are judged together, no longer `waiting`: who has waited longest, and who was judged before, first.
+
+        Who is to be judged `alone` is. Whose verdict another job reaches is put off; who has one by then is `reached`.
+        """
+        crew: list[_Contestant] = []
+        most = CREW if self.device == "cpu" and reference.call_bytes <= CREWED else 1
+        for contestant in list(waiting):
+            if len(crew) >= (1 if crew and crew[0].alone else most):
+                break
+            if crew and contestant.alone:
+                continue
+            if not contestant.claim(kept, wait=False):
+                continue
+            waiting.remove(contestant)
+            verdict = None if contestant.tries else kept.get(contestant.key)  # another job may have judged it meanwhile
+            if verdict is None:
+                crew.append(contestant)
+            else:
+                reached(contestant, verdict)
+        if not crew and waiting:  # nobody here holds a claim now, so that no two jobs wait for each other
+            waiting[0].claim(kept, wait=True)
+        return crew
+
+    def _play(self, reference: Lazily, crew: Sequence["_Contestant"]) -> None:
+        """Judge a crew as far as one worker each goes; who has no verdict afterwards needs another.
+
+        What can have been our own fault, or the machine's, is tried once more, alone.
+        """
+        for contestant in crew:
+            contestant.fault = contestant.worker = None
+            contestant.tries += not contestant.groups
+        began = time.monotonic()
+        ready: Reference | None = None
         try:
             ready = reference.get()
-            ready.writes_outputs = compiled(candidate.language) or self.device == "cuda"
             self.report_clock(ready)
-            start = time.monotonic()  # the reference's own start is no candidate's cost
-            verdict = self._examine(workers, ready, checks)
+            began = time.monotonic()  # the reference's own start is no candidate's cost
+            self._examine(ready, crew)
         except Fault as fault:
-            error = fault.max_abs_err
-            verdict = Verdict(fault.status, fault.reason, max_abs_err=error if error and math.isfinite(error) else None)
-            died = fault.died
-        except Exception as error:  # a mistake of ours must neither end the job nor count against the candidate
-            verdict = Verdict("evaluator_error", f"{type(error).__name__}: {error}")
+            self._lost(crew, fault)
+        except Exception as error:  # a mistake of ours must neither end the job nor count against a candidate
+            self._lost(crew, Fault("evaluator_error", f"{type(error).__name__}: {error}"))
         finally:
-            workers.close()
-            reference.clear()
-        wall_s = time.monotonic() - start
-        verdict = replace(
+            for place, contestant in enumerate(crew):
+                with contextlib.suppress(Fault):  # their parent is dead, and so are they
+                    contestant.workers.end()
+                seat = contestant.workers.seat(place)
+                if ready is not None and seat is not None and ready.stage is not None:
+                    ready.stage.clear(seat)
+            for contestant in crew:
+                contestant.wall_s += (time.monotonic() - began) / len(crew)
+        if any(contestant.fault and contestant.fault.status == "evaluator_error" for contestant in crew):
+            reference.close()
+        for contestant in crew:
+            if contestant.fault is not None:
+                self._conclude(contestant, contestant.fault)
+            if contestant.verdict is not None:
+                contestant.verdict = self._about(contestant, contestant.verdict)
+
+    @staticmethod
+    def _lost(crew: Sequence["_Contestant"], fault: Fault) -> None:
+        for contestant in crew:
+            contestant.fault = contestant.fault or fault
+
+    def _conclude(self, contestant: "_Contestant", fault: Fault) -> None:
+        """The verdict on one with a fault, unless another try could give another."""
+        hangs = fault.status == "timeout" and contestant.workers.cpu_s > self.config.timeout_s / 2  # it would again
+        again = fault.status == "evaluator_error" or (fault.died and not hangs)
+        if again and contestant.tries < 2:
+            contestant.begin_again()
+            return
+        error = fault.max_abs_err
+        largest = error if error and math.isfinite(error) else None
+        contestant.verdict = Verdict(fault.status, fault.reason, max_abs_err=largest)
+
+    def _about(self, contestant: "_Contestant", verdict: Verdict) -> Verdict:
+        """A verdict with what is known of its candidate anyway."""
+        candidate, workers = contestant.candidate, contestant.workers
+        return replace(
             verdict,
-            kernelbench_correct=checks.kernelbench,
-            evaluate_wall_s=wall_s,
+            kernelbench_correct=contestant.checks.kernelbench,
+            evaluate_wall_s=contestant.wall_s,
             language=candidate.language,
             trust=trust(candidate.language),
             reference_fallback=falls_back(candidate.program or "", candidate.language),
@@ -220,41 +297,75 @@ class _Run:
             build_cpu_s=workers.build_cpu_s,
             device=self.identity,
         )
-        hangs = verdict.status == "timeout" and workers.cpu_s > wall_s / 2  # it had the machine, and would again
-        return verdict, verdict.status == "evaluator_error" or (died and not hangs)
 
-    def _examine(self, workers: "_Workers", reference: Reference, checks: Checks) -> Verdict:
-        """Compare, time. Raises Fault with the status of the first thing that goes wrong."""
+    def _examine(self, reference: Reference, crew: Sequence["_Contestant"]) -> None:
+        """Compare, time: a group, a verdict or a fault for each. Raises the reference's Faults."""
         protocol, delta = self.config.resolved, self.config.delta
-        worker = workers.start(reference)
-        seconds = self._correct(worker, reference, checks)
+        self._start(reference, crew)
+        seconds = self._correct(reference, crew)
+        self._make_room(crew)
+        entrants = {c: self._entrant(reference, c, place) for place, c in enumerate(crew) if c.worker and not c.fault}
+        if not entrants:
+            return
         calls = math.ceil(self.config.block_ms / 1e3 / min(seconds, reference.call_s))
-        calls = max(1, min(calls, reference.stage.shape.slots))  # the faster of the two fills a block
-        like = reference.item(0).expectation
+        calls = max(1, min(calls, reference.stage.changing))  # the faster of the two fills a block
+        block_s = self.config.block_ms / 1e3
+        measure(reference, list(entrants.values()), calls, block_s, protocol, delta, self.device, self.state)
+        for contestant, entrant in entrants.items():
+            contestant.fault = entrant.fault
+            if entrant.group is not None:
+                contestant.groups.append(entrant.group)
+                timing = combine(contestant.groups)
+                if enough(timing, protocol, delta):
+                    contestant.verdict = self._timed(reference, contestant, timing)
+
+    def _start(self, reference: Reference, crew: Sequence["_Contestant"]) -> None:
+        """A worker for each; if one was timed before, the reference gets a new one, too.
+
+        Then in random order: who gets the better memory is a toss. All have ended before any starts: a new worker is given
+        the memory that was freed last, and each side would have its own back.
+        """
+        places: list[int | None] = list(range(len(crew)))
+        if any(contestant.groups for contestant in crew):
+            reference.retire()
+            places.append(None)
+            random.shuffle(places)
+        for place in places:
+            if place is None:
+                reference.renew()
+                continue
+            with crew[place].charged():
+                crew[place].worker = crew[place].workers.start(reference, place)
+
+    def _make_room(self, crew: Sequence["_Contestant"]) -> None:
+        """Who would have the crew hold more memory than one candidate may have is judged alone."""
+        held = 0
+        for place, contestant in enumerate(crew):
+            if contestant.worker and not contestant.fault:
+                held += contestant.worker.resident_bytes()
+                if place and held > self.config.memory_mb << 20:
+                    contestant.workers.end()
+                    contestant.worker, contestant.alone = None, True
+                    contestant.tries -= not contestant.groups
+
+    def _entrant(self, reference: Reference, contestant: "_Contestant", place: int) -> Entrant:
+        like, checks = reference.item(0).expectation, contestant.checks
 
         def check(expected: list[torch.Tensor], actual: list[torch.Tensor]) -> None:
             checks.timed(expected, actual, like)
 
-        block_s = self.config.block_ms / 1e3
+        return Entrant(contestant.worker, check, contestant.workers.seat(place))
 
-        def time_both() -> Group:
-            return measure(reference, worker, calls, block_s, protocol, delta, self.device, check, self.state)
-
-        groups = [time_both()]
-        timing = combine(groups)
-        while not enough(timing, protocol, delta):
-            worker = self._both_anew(workers, reference)
-            self._correct(worker, reference, checks)
-            groups.append(time_both())
-            timing = combine(groups)
-        calls = min(group.calls for group in groups)
+    def _timed(self, reference: Reference, contestant: "_Contestant", timing: Timing) -> Verdict:
+        """The verdict on one whose timing is done."""
+        calls = min(group.calls for group in timing.groups)
         sm_clocks, memory_clocks, throttling = together(timing.readings)
         runtime_us, reference_us = (statistics.median(times) for times in (timing.runtime_us, timing.reference_us))
         verdict = Verdict(
             "correct",
             correct=True,
             fast_1=timing.speedup > 1,
-            fast=timing.low > 1 + delta,
+            fast=timing.low > 1 + self.config.delta,
             speedup=timing.speedup,
             speedup_low=timing.low,
             speedup_high=timing.high,
@@ -264,7 +375,7 @@ class _Run:
             reference_us=reference_us,
             runtime_times_us=timing.runtime_us,
             reference_times_us=timing.reference_us,
-            max_abs_err=checks.largest,
+            max_abs_err=contestant.checks.largest,
             clock=timing.clock,
             sm_clocks_mhz=sm_clocks,
             memory_clocks_mhz=memory_clocks,
@@ -273,182 +384,104 @@ class _Run:
         claim = self.gate.objection(reference.work, runtime_us / 1e6, calls, reference.overhead_s / calls)
         if claim:  # the times stay, as evidence
             nothing = {"correct": False, "fast_1": False, "fast": False, "speedup": 0.0}
-            return replace(verdict, status="implausible", reason=claim, **nothing)
+            verdict = replace(verdict, status="implausible", reason=claim, **nothing)
         return verdict
 
-    def _both_anew(self, workers: "_Workers", reference: Reference) -> Worker:
-        """New workers for both sides, in random order: which gets the better memory is a toss.
-
-        Both end before either starts: a new worker is given the memory that was freed last, and each side would have its
-        own back.
-        """
-        workers.end()
-        reference.retire()
-        if random.random() < 0.5:
-            reference.renew()
-            return workers.start(reference)
-        worker = workers.start(reference)
-        reference.renew()
-        return worker
-
-    def _correct(self, worker: Worker, reference: Reference, checks: Checks) -> float:
-        """Every correctness trial; the shortest time of a call at the task's own shape, seconds."""
+    def _correct(self, reference: Reference, crew: Sequence["_Contestant"]) -> float:
+        """Every correctness trial of a crew; the shortest time of its calls at the task's own shape, seconds."""
         seconds = math.inf
-        for index in reference.items():
-            item = reference.item(index)
-            if not checks.wants(item):
-                continue
-            slot = random.randrange(reference.stage.shape.slots)
-            worker.prepare({slot: item.forms})
-            reference.fill(slot, item.inputs)
-            block = worker.run([slot])
-            try:
-                checks.correct(worker.read(block, slot, item.output_form), item)
-            except Fault as fault:
-                checks.wrong(fault, item)
-            if not reference.unchanged(slot, item.inputs):
-                raise Fault("wrong_output", "it changes its inputs")
-            if not item.variant.narrow:
-                seconds = min(seconds, block.call_s)
-        if checks.fault is not None:
-            raise checks.fault
+        for number, items in enumerate(reference.trials_by_slot()):
+            left = [
+                (place, contestant)
+                for place, contestant in enumerate(crew)
+                if contestant.worker and not contestant.fault
+            ]
+            if not left:
+                break
+            for place, contestant in left:
+                with contestant.charged():
+                    block = self._tried(reference, contestant, place, items)
+                    if not number:
+                        seconds = min(seconds, block.call_s)
+        for contestant in crew:
+            contestant.fault = contestant.fault or contestant.checks.fault
         return seconds
 
+    def _tried(
+        self, reference: Reference, contestant: "_Contestant", place: int, items: Mapping[int, Item]
+    ) -> Block | None:
+        """The last block of those trials that can still change the verdict. Raises Fault; see also the checks' own."""
+        worker, checks, seat = contestant.worker, contestant.checks, contestant.workers.seat(place)
+        items = {slot: item for slot, item in items.items() if checks.wants(item)}
+        worker.prepare({slot: item.forms for slot, item in items.items()})
+        block = None
+        # slots can share a place for outputs
+        for slots in [list(items)] if seat is None and items else [[slot] for slot in items]:
+            if seat is not None:
+                reference.stage.poison(seat, slots[0])
+            block = worker.run(slots)
+            for slot in slots:
+                try:
+                    checks.correct(worker.read(block, slot, items[slot].output_form), items[slot])
+                except Fault as fault:
+                    checks.wrong(fault, items[slot])
+            if reference.changed(worker, {slot: items[slot].inputs for slot in slots}):
+                raise Fault("wrong_output", "it changes its inputs")
+        return block
 
-@contextlib.contextmanager
-def _sealed(binary: bytes) -> Iterator[int]:
-    """A descriptor of the bytes, which nobody can change."""
-    descriptor = sealed(binary)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
+class _Contestant:
+    """A candidate on its way to a verdict."""
 
-class _Workers:
-    """A candidate's workers, one after the other."""
-
-    def __init__(self, run: _Run, candidate: Candidate) -> None:
-        self.cpu_s = 0.0
-        """CPU seconds of those that have ended."""
-        self.build_cpu_s = 0.0
-        self._built: bytes | None = None
-        self._kernels_at: dict[str, Any] | None = None
-        self._stack = contextlib.ExitStack()
+    def __init__(self, run: _Run, candidate: Candidate, key: str = "") -> None:
+        self.key, self.candidate = key, candidate
+        self.worker: Worker | None = None
+        """The present one."""
+        self.wall_s = 0.0
+        """Spent on it so far: of what was done for several at a time, its share."""
+        self.alone = False
+        """Whether it is to be judged without others."""
+        self.tries = 0
+        self.verdict: Verdict | None = None
         self._run = run
-        self._candidate = candidate
-        self._worker: Worker | None = None
+        self._claim: contextlib.ExitStack | None = None
+        self._begin()
 
-    def start(self, reference: Reference) -> Worker:
-        """A new one with the candidate loaded, stopped. Raises Fault with the status of what goes wrong."""
-        config, device = self._run.config, self._run.device
-        language, program = self._candidate.language, self._candidate.program
-        built = self._binary(reference)
-        kernels = self._kernels(built) if language == "triton" and built is not None else None
-        folder = kernels["folder"] if kernels else None
-        memory = self._memory(reference)
-        self._worker = worker = shared_zygote(device).spawn(config.timeout_s, memory, readable=folder)
-        worker.host_code = not compiled(language)
-        request = {
-            "init": reference.init,
-            "init_seed": INIT_SEED,
-            "device_memory_mb": config.memory_mb if device == "cuda" else None,
-        }
-        if built is None or kernels:
-            worker.ask("load", program=program, class_name="ModelNew", kernels=kernels, **request)
-        elif compiled(language):
-            worker.ask("load", program=reference.task.source, class_name="Model", **request)
-            arguments = list(reference.task.arguments)
-            with _sealed(built) as library:
-                worker.ask("attach", fds=(library,), language=language, source=program, arguments=arguments)
-        else:
-            with _sealed(built) as pack:
-                worker.ask("load", fds=(pack,), program=program, class_name="ModelNew", **request)
-        worker.map(reference.stage, reference.hands)
-        worker.stop()
-        return worker
+    def _begin(self) -> None:
+        config = self._run.config
+        self.workers = Workers(self._run, self.candidate)
+        self.checks = Checks(Tolerance(config.atol, config.rtol))
+        self.groups: list[Group] = []
+        self.fault: Fault | None = None
 
-    def _kernels(self, built: bytes) -> dict[str, Any]:
-        """Where a Triton program's kernels lie, which is a folder of this candidate's own."""
-        if self._kernels_at is None:
-            folder = self._stack.enter_context(scratch())
-            try:
-                self._kernels_at = {"folder": folder, "ptxas": triton_cache.unpack(built, Path(folder))}
-            except ValueError as error:
-                raise Fault("compile_error", str(error)) from None
-        return self._kernels_at
+    def begin_again(self) -> None:
+        """Forget what was found out; the next try is without others."""
+        self.workers.close()
+        self.alone = True
+        self.wall_s = 0.0
+        self._begin()
 
-    def _binary(self, reference: Reference) -> bytes | None:
-        """What the candidate's compiler makes of it, made once; None if its language has no build."""
-        language = self._candidate.language
-        problem = device_problem(language, self._run.device)
-        if problem:
-            raise Fault("compile_error", problem)
-        if self._built is None and (compiled(language) or language in BUILD_S):
-            seconds = self._run.config.timeout_s + BUILD_S.get(language, 0.0)
-            zygote, call = shared_zygote(self._run.device), None
-            if language == "triton":
-                about = {"class_name": "ModelNew", "init": reference.init, "init_seed": INIT_SEED}
-                call = about | {"forms": reference.forms, "device": self._run.device}
-            built = build(zygote, self._candidate.program or "", language, self._run.builds, seconds, call=call)
-            self.build_cpu_s += built.cpu_s
-            self._built = built.binary
-        return self._built
+    @contextlib.contextmanager
+    def charged(self) -> Iterator[None]:
+        """A Fault is its own, unless it is the evaluator's."""
+        try:
+            yield
+        except Fault as fault:
+            self.fault = fault
+
+    def claim(self, kept: VerdictStore, *, wait: bool) -> bool:
+        """Hold its key against other jobs, from now on; whether it does."""
+        if self._claim is None:
+            stack = contextlib.ExitStack()
+            if not stack.enter_context(kept.claim(self.key, wait=wait)):
+                stack.close()
+                return False
+            self._claim = stack
+        return True
 
     def close(self) -> None:
-        """End the present one, and leave no file behind."""
-        self.end()
-        self._stack.close()
-
-    def end(self) -> None:
-        """End the present one."""
-        if self._worker is not None:
-            self.cpu_s += self._worker.end().cpu_s
-            self._worker = None
-
-    def _memory(self, reference: Reference) -> int | None:
-        """Address space a candidate may add; on CUDA the device's memory is bounded instead."""
-        return None if self._run.device == "cuda" else (self._run.config.memory_mb << 20) + reference.stage.shape.size
-
-
-class _Lazily:
-    """The reference of a task, started when first wanted; one that fails twice is not tried again."""
-
-    def __init__(self, run: _Run, task: Task, kept: VerdictStore) -> None:
-        self._run = run
-        self._task = task
-        self._kept = kept
-        self._reference: Reference | None = None
-        self._failures = 0
-        self._reason = ""
-
-    def get(self) -> Reference:
-        """The living reference. Raises Fault `evaluator_error` if it does not start."""
-        if self._reference is None:
-            if self._failures >= 2:
-                raise Fault("evaluator_error", self._reason)
-            self._failures += 1
-            config = self._run.config
-            try:
-                zygote = shared_zygote(self._run.device)
-                key = survey_key(self._task, config, self._run.identity)
-                survey = self._kept.get_survey(key)
-                self._reference = Reference(zygote, self._task, config, self._run.seed, survey)
-                if survey is None:
-                    self._kept.put_survey(key, self._reference.survey, self._task.id)
-            except Fault as fault:
-                self._reason = fault.reason
-                raise
-            self._failures = 0
-        return self._reference
-
-    def clear(self) -> None:
-        """Leave nothing of one candidate for the next."""
-        if self._reference is not None:
-            self._reference.clear()
-
-    def close(self) -> None:
-        """End it; `get` starts another."""
-        if self._reference is not None:
-            self._reference.close()
-            self._reference = None
+        """End its worker, and let go of its key."""
+        self.workers.close()
+        if self._claim is not None:
+            self._claim.close()
+            self._claim = None

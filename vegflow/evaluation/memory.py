@@ -8,6 +8,7 @@ decided when it no longer runs.
 import ctypes
 import errno
 import math
+import mmap
 import os
 import random
 from collections.abc import Mapping, Sequence
@@ -28,6 +29,13 @@ PIECE = 4096
 """Bytes of a piece of a large tensor, and"""
 PIECES = 64
 """how many of them are looked at where it is not looked at as a whole."""
+
+_PAGE = mmap.PAGESIZE
+_ENTRY = 8
+"""Bytes of a page's entry in /proc/PID/pagemap."""
+_SHARED = np.uint64(1 << 61)
+_THERE = np.uint64(1 << 63 | 1 << 62)
+"""Bits of such an entry (kernel: admin-guide/mm/pagemap): the page is a file's, or shared; it is in memory, or swapped out."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -84,6 +92,36 @@ class Places:
         """Have all bytes of these pieces of a contiguous flat tensor be `byte`."""
         rows, which = self._pieces(flat)
         rows.view(torch.uint8).index_fill_(0, which, byte)
+
+
+class Pages:
+    """The pages of a worker's mapping of memory that it only has a copy of its own to write to."""
+
+    def __init__(self, pid: int, inode: int) -> None:
+        """`inode` is the memory's. Raises Fault: `rejected_hack` if it is not mapped, `evaluator_error` as `read_output`."""
+        try:
+            with open(f"/proc/{pid}/maps", "rb") as maps:
+                lines = [line.split(None, 5) for line in maps if b"memfd:" in line]
+            starts = [int(line[0].partition(b"-")[0], 16) for line in lines if int(line[4]) == inode]
+            self._pages = os.open(f"/proc/{pid}/pagemap", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise Fault("evaluator_error", f"the judge may not look at its workers' pages ({error})") from error
+        if not starts:
+            self.close()
+            raise Fault("rejected_hack", "it does not leave its inputs where they are")
+        self._first = min(starts) // _PAGE
+
+    def written(self, start: int, size: int) -> bool:
+        """Whether the worker has written to any page of these bytes of the memory."""
+        first, end = start // _PAGE, -(-(start + size) // _PAGE)
+        entries = np.frombuffer(
+            os.pread(self._pages, _ENTRY * (end - first), _ENTRY * (self._first + first)), np.uint64
+        )
+        return bool(((entries & _THERE != 0) & (entries & _SHARED == 0)).any())
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        os.close(self._pages)
 
 
 def _strewn(rows: int) -> np.ndarray:

@@ -5,11 +5,12 @@ turn: the same physical memory for both, so that where it lies favours neither. 
 `judge` and `timing`.
 """
 
+import contextlib
 import math
 import random
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,12 +18,13 @@ import torch
 
 from vegflow.artifacts.io import digest
 from vegflow.config.evaluation import EvaluationConfig
-from vegflow.evaluation.arena import POISON, Arena, Description, Shape, bytes_of, same_bytes, views
+from vegflow.evaluation.arena import Arena, Description, Shape, bytes_of, same_bytes, views
 from vegflow.evaluation.expectation import Expectation, unpack
 from vegflow.evaluation.fresh import Mixture, Mode, Parent, mixture
 from vegflow.evaluation.inputs import Variant
 from vegflow.evaluation.memory import Places
 from vegflow.evaluation.nursery import Zygote
+from vegflow.evaluation.stage import Stage
 from vegflow.evaluation.verdict import Fault
 from vegflow.evaluation.work import least_work
 from vegflow.evaluation.worker import NOT_FLUSHED, Block, Flushed, Forms, Hands, Worker
@@ -32,6 +34,8 @@ INIT_SEED = 42  # KernelBench seeds with it before each constructor, so that bot
 LARGEST_STAGE = 256 << 20
 LARGEST_POOL = 1 << 30
 MOST_CALLS = 32
+TOGETHER = 4 << 20
+"""Bytes of outputs of correctness trials that are called in one go."""
 SAMPLES = 4 << 20  # bytes of an item's samples and undecided positions, at most
 PATIENCE_S = 300.0
 CALIBRATIONS = 9
@@ -127,11 +131,10 @@ class Reference:
         self.task = task
         self._items: OrderedDict[int, Item] = OrderedDict()
         self._held = 0
-        self._arenas: list[Arena] = []
+        self._library: Arena | None = None
+        self.stage: Stage | None = None
         self._config = config
         self._zygote = zygote
-        self.writes_outputs = True
-        """Whether the present candidate's outputs are written to the stage: those of compiled ones are."""
         self.hands: Hands | None = None
         """On CUDA, the maker's, in whose process no candidate is."""
         self.mirror_problem = ""
@@ -160,10 +163,8 @@ class Reference:
         """The least that any right program does."""
         self.call_s = max(1e-7, probe["fastest_ns"] / 1e9)
         sizes = [sum(map(bytes_of, form)) for form in (self.form, self.output_form)]
-        self._calls = calls = min(MOST_CALLS, math.ceil(config.block_ms / 1e3 / self.call_s))
-        self.stage = self._arena(Shape(max(2, min(2 * calls, LARGEST_STAGE // max(1, sum(sizes)))), *sizes))
-        """Its slot 0 holds the inputs that warm a worker up; timed calls take any of the others."""
-        self._library = self._arena(Shape(1, sizes[0], 2 * sizes[1] + SAMPLES))
+        calls = min(MOST_CALLS, math.ceil(config.block_ms / 1e3 / self.call_s))
+        self._library = Arena(Shape(1, sizes[0], 2 * sizes[1] + SAMPLES))
         worker.ask("library", fds=(self._library.fd,), shape=vars(self._library.shape))
         protocol = config.resolved
         if survey is None:
@@ -174,6 +175,10 @@ class Reference:
         if survey.findings:
             raise Fault("evaluator_error", f"the task's audit of itself: {'; '.join(survey.findings)}")
         self.trials = max(protocol.correctness_trials, len(survey.variants))
+        changing = Shape(max(2, min(2 * calls, LARGEST_STAGE // max(1, sum(sizes)))), *sizes)
+        self._holds = self._zygote.device == "cpu" and self.trials * sizes[0] <= LARGEST_STAGE
+        """Whether the stage keeps the items' inputs: nothing is copied for a candidate."""
+        self.stage = Stage(changing, self.trials if self._holds else 0, self._zygote.device)
         worker.stop()
         if self._zygote.device == "cuda":
             self._lend_hands()
@@ -182,7 +187,7 @@ class Reference:
 
     def _lend_hands(self) -> None:
         """Have the maker mirror the stage on the device; what a flush takes while no candidate is on it."""
-        shared = self._ask("share", fds=(self.stage.fd,), shape=vars(self.stage.shape))
+        shared = self._ask("share", fds=self.stage.descriptors(0), shape=vars(self.stage.shape))
         self.hands = Hands(
             handle=shared["handle"],
             must=False,
@@ -219,7 +224,7 @@ class Reference:
                 init_seed=INIT_SEED,
                 compile=compiled,
             )
-            worker.map(self.stage, self.hands)
+            worker.map(self.stage, hands=self.hands)
             if self.hands is not None and self.hands.handle and not self.hands.must:
                 # what a worker of ours can map every worker must; what it cannot none is offered
                 self.mirror_problem = worker.mirror_problem
@@ -227,13 +232,11 @@ class Reference:
                     self.hands, must=worker.mirrors, handle=self.hands.handle if worker.mirrors else ""
                 )
             worker.stop()
-            for index in self.items():
-                slot = random.randrange(self.stage.shape.slots)
-                item = self.item(index)
-                worker.prepare({slot: item.forms})
-                self.fill(slot, item.inputs)
-                worker.run([slot])
-            self._settle(worker, self._calls)
+            worker.prepare(self.forms_by_slot())
+            for items in self.trials_by_slot():
+                worker.prepare({slot: item.forms for slot, item in items.items()})  # where they are not held
+                worker.run(list(items))
+            self._settle(worker)
             self.overhead_s = min(worker.run([], cold=True).call_s for _ in range(CALIBRATIONS))
             """What a block's messages cost at least, on the clock of the calls."""
 
@@ -256,6 +259,28 @@ class Reference:
         indices = list(range(self.trials))
         random.SystemRandom().shuffle(indices)
         return indices
+
+    def trials_by_slot(self) -> Iterator[dict[int, Item]]:
+        """All correctness trials in a new random order, so many at a time as are called in one go: slot -> item.
+
+        Each time their inputs are on the stage. The first is alone, and of the task's own shape: most failures show with
+        it, and how long a call takes; outputs of several are held by their worker and take little memory (`TOGETHER`).
+        """
+        left = self.items()
+        first = next(index for index in left if not self._variant(index).narrow)
+        left.remove(first)
+        most = max(1, min(self.stage.changing, TOGETHER // max(1, self.stage.shape.output_bytes)))
+        for batch in ([first], *(left[start : start + most] for start in range(0, len(left), most))):
+            others = random.sample(range(self.stage.changing), len(batch))
+            yield dict(self.place(index, slot) for index, slot in zip(batch, others, strict=True))
+
+    def place(self, index: int, slot: int) -> tuple[int, Item]:
+        """An item that is on the stage, and in which slot: its own or, if it has none, `slot`, where it is put."""
+        item = self.item(index)
+        if self._holds:
+            return self.stage.changing + index, item
+        self.fill(slot, item.inputs)
+        return slot, item
 
     def item(self, index: int) -> Item:
         """An item, made again if it had to give way to others (`LARGEST_POOL`). Fault `evaluator_error`."""
@@ -294,59 +319,46 @@ class Reference:
         """As `Worker.prepare`; Fault `evaluator_error` if it fails."""
         self._trusted(lambda: self.worker.prepare(slots))
 
-    def settle(self, candidate: Worker, calls: int) -> None:
-        """Have both stopped workers settle for blocks of so many calls, and tell them what all slots will hold.
+    def settle(self, candidate: Worker | None = None) -> None:
+        """Have its stopped worker, or a candidate's, settle, and tell it what all slots will hold.
 
-        The reference's again with each candidate: one that has gone on since is slower by a percent or two.
+        Its own again with each crew: one that has gone on since is slower by a percent or two.
         """
-        self._trusted(lambda: self._settle(self.worker, calls))
-        self._settle(candidate, calls)
+        if candidate is None:
+            self._trusted(lambda: self._settle(self.worker))
+        else:
+            self._settle(candidate)
 
-    def _settle(self, worker: Worker, calls: int) -> None:
-        worker.settle(calls)
-        forms = self._base_form if self._bases else self.form, self.output_form
-        worker.prepare(dict.fromkeys(range(self.stage.shape.slots), forms))
+    def _settle(self, worker: Worker) -> None:
+        worker.settle()
+        worker.prepare(self.forms_by_slot())
+
+    def forms_by_slot(self) -> dict[int, Forms]:
+        """What slots will hold: the changing ones while calls are timed, the others always."""
+        timed = self._base_form if self._bases else self.form, self.output_form
+        held = range(self.trials if self._holds else 0)
+        kept = {self.stage.changing + index: self.item(index).forms for index in held}
+        return dict.fromkeys(range(self.stage.changing), timed) | kept
 
     def fill(self, slot: int, data: torch.Tensor) -> None:
-        """Put inputs on the stage, with outputs that are NaN until written."""
+        """Put inputs on the stage."""
         self.stage.inputs(slot).copy_(data)
-        if self.writes_outputs:
-            self.poison(slot)
 
-    def poison(self, slot: int, places: Sequence[Places | None] | None = None) -> None:
-        """Have outputs on the stage be NaN until they are written; with `places`, one for each, only those pieces."""
-        memory = self.stage.outputs(slot)
-        if places is None:
-            memory.fill_(POISON)
-            return
-        for output, some in zip(views(memory, 0, self.output_form), places, strict=True):
-            flat = output.view(-1)
-            if some is None:
-                flat.view(torch.uint8).fill_(POISON)
-            else:
-                some.fill(flat, POISON)
-
-    def unchanged(self, slot: int, data: torch.Tensor) -> bool:
-        """Whether what `fill` put there is there still."""
-        return same_bytes(self.stage.inputs(slot), data)
-
-    def clear(self) -> None:
-        """Leave nothing of one candidate's outputs for the next."""
-        if self.writes_outputs:
-            for slot in range(self.stage.shape.slots):
-                self.poison(slot)
+    def changed(self, worker: Worker, inputs: Mapping[int, torch.Tensor]) -> bool:
+        """Whether a stopped worker has changed inputs that `fill` put on the stage: slot -> what it put there."""
+        if self.hands is None:
+            return worker.changed_inputs(inputs)
+        return not all(same_bytes(self.stage.inputs(slot), data) for slot, data in inputs.items())
 
     def close(self) -> None:
         """End its workers."""
         for worker in (self.worker, self._maker):
-            worker.end()
-        while self._arenas:
-            self._arenas.pop().close()
-
-    def _arena(self, shape: Shape) -> Arena:
-        arena = Arena(shape)
-        self._arenas.append(arena)
-        return arena
+            with contextlib.suppress(Fault):  # their parent is dead, and so are they
+                worker.end()
+        for held in (self.stage, self._library):
+            if held is not None:
+                held.close()
+        self.stage = self._library = None
 
     def _variant(self, index: int) -> Variant:
         return self.survey.variants[index % len(self.survey.variants)]
@@ -356,7 +368,8 @@ class Reference:
         few = any(math.prod(form["shape"]) < FEW for form in self.output_form)
         signed = self._config.resolved.kinds and (few or (variant.kind in SIGNED_KINDS and not variant.narrow))
         made = self._ask("make", seed=self._item_seed(index), variant=variant.to_json(), signed=signed)
-        inputs, outputs = self._library.inputs(0).clone(), self._library.outputs(0).clone()
+        inputs, outputs = self._library.inputs(0), self._library.outputs(0).clone()
+        inputs = self.stage.inputs(self.stage.changing + index).copy_(inputs) if self._holds else inputs.clone()
         expectation = unpack(views(outputs, 0, made["packed"]), made["heads"])
         if any(target.expected.isnan().any().item() for target in expectation):
             raise Fault("evaluator_error", "the reference's output holds NaN")

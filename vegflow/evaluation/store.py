@@ -97,16 +97,24 @@ class VerdictStore:
             temporary.write_text(json.dumps({"survey": survey.to_json(), "task": task_id}, indent=1) + "\n")
 
     @contextlib.contextmanager
-    def claim(self, key: str) -> Iterator[None]:
-        """Hold `key` against other jobs on this file system, so that of two that want a verdict one judges."""
+    def claim(self, key: str, *, wait: bool = True) -> Iterator[bool]:
+        """Hold `key` against other jobs on this file system, so that of two that want a verdict one judges.
+
+        Gives whether it is held: without `wait`, not if another has it. Keys may share a lock, so that who holds one and
+        waits for another can wait forever.
+        """
         if self._directory is None:
-            yield
+            yield True
             return
         folder = self._path(key).parent
         folder.mkdir(parents=True, exist_ok=True)
         with open(folder / ".lock", "w") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                yield False
+                return
+            yield True
 
     def _path(self, key: str) -> Path:
         assert self._directory is not None

@@ -9,18 +9,19 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from vegflow.evaluation import channel
-from vegflow.evaluation.arena import Arena, Description, views
+from vegflow.evaluation.arena import Description, views
 from vegflow.evaluation.comparison import check_form
 from vegflow.evaluation.cuda_times import CPU, claimed
-from vegflow.evaluation.memory import Places, read_output
+from vegflow.evaluation.memory import Pages, Places, read_output
 from vegflow.evaluation.process import Death, Process
+from vegflow.evaluation.stage import Stage
 from vegflow.evaluation.verdict import Fault
 
 AWAKE_S = 500e-6
@@ -100,7 +101,8 @@ class Worker(Process):
         self._slots: dict[int, Forms] = {}
         self._frozen_at: float | None = None
         self._hands: Hands | None = None
-        self._arena: Arena | None = None
+        self._stage: Stage | None = None
+        self._pages: Pages | None = None
         self.mirrors = False
         """On CUDA, whether it maps the device's memory of ours."""
         self.mirror_problem = ""
@@ -110,20 +112,31 @@ class Worker(Process):
         """Whether the candidate's own code runs in its process, and not on the device only."""
         super().__init__(pid, sock, timeout_s, bury)
 
-    def map(self, arena: Arena, hands: Hands | None = None) -> None:
-        """Give the worker an arena; its slots hold nothing until they are prepared. On CUDA with the `hands` of ours.
+    def map(self, stage: Stage, seat: int | None = None, hands: Hands | None = None) -> None:
+        """Put the worker on a stage, with a seat if it writes its outputs there; its slots hold nothing until prepared.
 
-        Raises Fault if it does not map the arena's mirror on the device although it must.
+        On CUDA with the `hands` of ours. Raises Fault if it does not map the stage's mirror on the device although it must.
         """
-        self._hands, self._arena = hands, arena
+        self._hands, self._stage = hands, stage
         if hands is not None and hands.handle:
-            answer = self.ask("map_mirror", shape=vars(arena.shape), handle=hands.handle)
+            answer = self.ask("map_mirror", handle=hands.handle, **stage.about)
             self.mirror_problem = str(answer.get("problem"))[:200]
             self.mirrors = not self.mirror_problem
             if hands.must and not self.mirrors:
                 raise Fault("rejected_hack", f"it does not take its inputs where they are: {self.mirror_problem}")
         if not self.mirrors:
-            self.ask("map", fds=(arena.fd,), shape=vars(arena.shape))
+            self.ask("map", fds=stage.descriptors(seat), **stage.about)
+        if hands is None:
+            self._watch(stage)
+
+    def _watch(self, stage: Stage) -> None:
+        """Look from now on whether it writes to the stage's inputs."""
+        self._pages = Pages(self.pid, stage.inode())
+
+    def changed_inputs(self, slots: Iterable[int]) -> bool:
+        """Whether it has ever written to the inputs of these slots, were it what is there already. Not on CUDA."""
+        shape = self._stage.shape
+        return any(self._pages.written(shape.inputs_at(slot), shape.input_bytes) for slot in slots)
 
     def prepare(self, slots: Mapping[int, Forms]) -> None:
         """Tell a stopped worker what these slots will hold, where it has not been told before."""
@@ -134,10 +147,10 @@ class Worker(Process):
             self.stop()
             self._slots.update(news)
 
-    def settle(self, calls: int) -> None:
-        """Have a stopped worker bring its memory into the state in which blocks of so many calls are timed."""
+    def settle(self) -> None:
+        """Have a stopped worker bring its memory into the state in which calls are timed."""
         self.resume()
-        self.ask("settle", calls=calls)
+        self.ask("settle")
         self.stop()
 
     def run(self, slots: Sequence[int], *, cold: bool = False) -> Block:
@@ -214,7 +227,7 @@ class Worker(Process):
             raise Fault("wrong_output", wrong)
         chosen = places or [None] * len(form)
         if self.mirrors:  # our hands have put them on the stage
-            there = views(self._arena.outputs(slot), 0, form)
+            there = views(self._stage.outputs(slot, 0), 0, form)
             return [some.take(t.view(-1)) if some else t.clone() for t, some in zip(there, chosen, strict=True)]
         outputs = [
             read_output(self.pid, entry, getattr(torch, wanted["dtype"]), wanted["shape"], where)
@@ -224,6 +237,13 @@ class Worker(Process):
         if self.left_s < 0:
             raise Fault("timeout", "its time was used up by reading its outputs")
         return outputs
+
+    def end(self) -> Death:
+        """Kill the worker."""
+        if self._pages is not None:
+            self._pages.close()
+            self._pages = None
+        return super().end()
 
     def clock(self) -> float:
         """Seconds on the clock by which calls are measured, read outside the worker's process.
@@ -259,6 +279,12 @@ class Worker(Process):
         for thread in self._threads():
             with contextlib.suppress(ProcessLookupError):
                 os.sched_setaffinity(int(thread), cpus)
+
+    def resident_bytes(self) -> int:
+        """Memory that it has of its own, more or less: what it shares with others by name is left out."""
+        with open(f"/proc/{self.pid}/statm", "rb") as statm:
+            fields = statm.read().split()
+        return (int(fields[1]) - int(fields[2])) * os.sysconf("SC_PAGE_SIZE")
 
     def _threads(self) -> list[str]:
         """Their ids. Raises Fault if they are too many."""
