@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -24,6 +25,13 @@ def outcomes(checks):
 
 def examined(sandbox, candidate, tests=3, early=False):
     return outcomes(sandbox.examine(candidate, range(tests), early=early))
+
+
+def test_a_process_of_functions_has_no_torch(sandbox):
+    """It is what makes starting one cheap, and before torch starts a thread a process may still isolate itself."""
+    maps = Path(f"/proc/{sandbox.zygote.process.pid}/maps").read_text()
+    assert "libpython" in maps or "python" in maps
+    assert "libtorch" not in maps
 
 
 def test_a_right_function_passes_everything(sandbox):

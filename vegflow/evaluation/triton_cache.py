@@ -18,8 +18,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 PROGRAM_FILE = "<program>"
 HEADER = 8
 """Bytes in front of a pack's index that say its length."""
@@ -40,6 +38,8 @@ def build_all(program: str, folder: Path, call: dict[str, Any]) -> bytes:
     `call` holds `class_name`, `init` (pickled), `init_seed`, `device` and `forms`, a list of lists of descriptions.
     Raises what the program or the compilers raise.
     """
+    import torch  # not above: the zygote of Python functions imports this module, and isolates itself before torch is loaded
+
     os.environ |= {"TRITON_CACHE_DIR": str(folder / FOLDER), "TMPDIR": str(folder)}
     _name_driver(call["device"])
     module = types.ModuleType("program")
@@ -62,6 +62,8 @@ def _value(description: dict[str, Any], device: str) -> Any:
     """Some value of a form: normal numbers; zeros where they are integers, since an index must fit."""
     if description["kind"] != "tensor":
         return pickle.loads(base64.b64decode(description["pickle"]))
+    import torch
+
     dtype, shape = getattr(torch, description["dtype"]), description["shape"]
     if dtype.is_floating_point:
         return torch.randn(shape, device=device).to(dtype)
