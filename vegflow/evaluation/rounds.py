@@ -241,6 +241,7 @@ def _round(
                 written = True
             blocks[party] = _block(reference, party, slots, marks)
             outputs[party] = [_read(worker, blocks[party], slot, form, places[slot]) for slot in checked]
+            blocks[party] = (party.worker if party else reference.worker).charged(blocks[party])
     for entrant in order:
         if entrant and entrant.open:
             with _charged_to(entrant):
