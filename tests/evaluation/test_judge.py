@@ -306,6 +306,61 @@ def test_two_jobs_that_want_one_verdict_judge_once(store):
     assert sorted(v.speedup for v in here) == sorted(speedups)
 
 
+def test_two_jobs_in_opposite_orders_do_not_wait_for_each_other_forever(store):
+    """Each holds the candidates of a crew while it judges them, and wants those that the other holds."""
+    script = (
+        f"import sys; sys.path.insert(0, {os.path.dirname(__file__)!r})\n"
+        "from test_judge import *\n"
+        "from pathlib import Path\n"
+        "judge(*several(10)[::-1], store=Path(sys.argv[1]))\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", script, str(store)]) as other:
+        here = judge(*several(10), store=store)
+        assert other.wait(60) == 0
+    assert [v.status for v in here] == ["correct"] * 10
+    assert sorted(v.speedup for v in here) == sorted(entry["verdict"]["speedup"] for entry in kept(store).values())
+
+
+@pytest.fixture
+def crews(monkeypatch):
+    """The numbers of candidates that are timed together."""
+    sizes, measure = [], room.measure
+
+    def noting(reference, entrants, *more):
+        sizes.append(len(entrants))
+        return measure(reference, entrants, *more)
+
+    monkeypatch.setattr(room, "measure", noting)
+    return sizes
+
+
+def test_candidates_with_small_calls_are_judged_in_crews(crews, spawned):
+    wrong = program("return x + NUMBER").replace("class", "NUMBER = 1\nclass")
+    verdicts = judge(*several(3), wrong, *several(8)[3:])
+    assert [v.status for v in verdicts] == ["correct"] * 3 + ["wrong_output"] + ["correct"] * 5
+    assert crews == [1, 3, 4]  # how large calls are is known after the first; of the first four one is wrong
+    assert len(spawned) == ISOLATION + REFERENCE + 9, "the reference is started once"
+
+
+def test_candidates_with_large_calls_are_judged_one_by_one(crews):
+    large = {"T/1": task("T/1", "x, = arguments\nreturn x / (1 + torch.abs(x))", "[torch.randn(256, 1024)]")}
+    assert [v.status for v in judge(*several(3), tasks=large)] == ["correct"] * 3
+    assert crews == [1, 1, 1]
+
+
+def test_a_crew_holds_no_more_memory_than_one_candidate_may(crews, monkeypatch):
+    monkeypatch.setattr(Worker, "resident_bytes", lambda worker: CONFIG.memory_mb << 19)
+    assert [v.status for v in judge(*several(6))] == ["correct"] * 6
+    assert crews[:2] == [1, 2]
+    assert sum(crews) == 6
+
+
+def test_one_that_dies_takes_nobody_of_its_crew_with_it(crews):
+    deadly = program("import ctypes, os\nif os.getpid(): ctypes.string_at(0)\nreturn x")
+    verdicts = judge(*several(2), deadly, *several(4)[2:])
+    assert [v.status for v in verdicts] == ["correct", "correct", "runtime_error", "correct", "correct"]
+
+
 def test_a_mistake_of_our_own_is_tried_again_and_ends_no_job(monkeypatch, store):
     real, calls = room.measure, []
 
