@@ -138,6 +138,19 @@ def test_all_looks_together_decide_wrongly_in_five_percent_at_most(group_of, nam
     assert wrong <= times * (0.05 + 2 * math.sqrt(0.05 * 0.95 / times))
 
 
+def test_a_clock_that_stands_still_now_and_then_ends_no_timing(group_of):
+    """Such rounds do not count, and those that are left may not decide."""
+    rng = np.random.default_rng(0)
+    moves = itertools.cycle([False, True, True])
+    protocol = replace(PROTOCOLS["fast"], resolution=0.0)
+
+    def noise(rng, n):
+        return 0.2 * rng.standard_normal(n) if next(moves) else [-math.inf]
+
+    group = group_of(rng, noise, 1.02, protocol, 0.02)
+    assert 0 < len(group.log_ratios) < protocol.most_pairs
+
+
 @pytest.mark.parametrize(("speedup", "fast"), [(1.5, True), (0.7, False)])
 def test_a_clear_case_is_decided_at_the_first_look(group_of, speedup, fast):
     protocol = PROTOCOLS["fast"]

@@ -165,15 +165,15 @@ def _time(reference: Reference, crew: Sequence[Entrant], calls: int, rules: _Rul
         for entrant in crew:
             if entrant.open:
                 with _charged_to(entrant):
-                    entrant.group = _group(reference, entrant, calls, rules)
+                    entrant.group = _group(reference, entrant, calls, rules, last=rounds >= most)
         look = min(most, max(look + 2, 2 * round(look * LOOKS / 2)))
 
 
-def _group(reference: Reference, entrant: Entrant, calls: int, rules: _Rules) -> Group | None:
-    """An entrant's group if it is decided. Raises Fault as `group_of`, and if it keeps the GPU at work."""
+def _group(reference: Reference, entrant: Entrant, calls: int, rules: _Rules, *, last: bool) -> Group | None:
+    """An entrant's group if it is decided, or the `last`. Raises Fault as `group_of`, and if it keeps the GPU at work."""
     ours, theirs, worker = entrant.ours, entrant.theirs, entrant.worker
     group = group_of(ours, theirs, calls, reference.overhead_s, reference.idle.wall_s, worker.host_code)
-    if len(group.log_ratios) < rules.protocol.most_pairs and not decided(group, rules.protocol, rules.delta):
+    if not last and not decided(group, rules.protocol, rules.delta):
         return None
     if reference.hands and any(cuda_times.busy(side, reference.idle.took_s) for side in (ours, theirs)):
         _blame(reference, worker)
