@@ -141,7 +141,7 @@ def test_all_looks_together_decide_wrongly_in_five_percent_at_most(group_of, nam
 def test_a_clock_that_stands_still_now_and_then_ends_no_timing(group_of):
     """Such rounds do not count, and those that are left may not decide."""
     rng = np.random.default_rng(0)
-    moves = itertools.cycle([False, True, True])
+    moves = itertools.cycle([False, True, True, True, True, True])
     protocol = replace(PROTOCOLS["fast"], resolution=0.0)
 
     def noise(rng, n):
