@@ -342,6 +342,16 @@ def test_candidates_with_small_calls_are_judged_in_crews(crews, spawned):
     assert len(spawned) == ISOLATION + REFERENCE + 9, "the reference is started once"
 
 
+def test_a_report_that_ends_the_run_loses_no_verdict_of_a_crew(store):
+    def stop(done, total, text):
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        judge(*several(5), store=store, progress=stop)
+    assert len(kept(store)) > 2
+
+
 def test_candidates_with_large_calls_are_judged_one_by_one(crews):
     large = {"T/1": task("T/1", "x, = arguments\nreturn x / (1 + torch.abs(x))", "[torch.randn(256, 1024)]")}
     assert [v.status for v in judge(*several(3), tasks=large)] == ["correct"] * 3

@@ -128,7 +128,7 @@ def test_pieces_are_nan_and_the_rest_is_as_it_was():
         stage.poison_pieces(0, 0, large, [places])
         values = stage.outputs(0, seat=0).view(torch.float32)
         assert places.take(values).isnan().all()
-        assert values.isnan().sum() == len(places.starts) * places.length
+        assert values.isnan().sum() == len(set(places.starts)) * places.length
         stage.clear(0)
         assert values.isnan().all()
     finally:

@@ -175,13 +175,13 @@ class _Run:
                     continue
                 self._play(reference, crew)
                 waiting[:0] = [contestant for contestant in crew if contestant.verdict is None]
-                for contestant in crew:
-                    if contestant.verdict is not None:
-                        if contestant.verdict.status != "evaluator_error":
-                            about = {"task": task.id, "revision": task.revision}
-                            about |= {"candidate": contestant.candidate.sha256, "seed": self.seed}
-                            kept.put(contestant.key, contestant.verdict, **about)
-                        reached(contestant, contestant.verdict)
+                done = [contestant for contestant in crew if contestant.verdict is not None]
+                for contestant in done:
+                    if contestant.verdict.status != "evaluator_error":
+                        about = {"task": task.id, "revision": task.revision, "seed": self.seed}
+                        kept.put(contestant.key, contestant.verdict, candidate=contestant.candidate.sha256, **about)
+                for contestant in done:  # all are kept by now: a report can end the run
+                    reached(contestant, contestant.verdict)
             reference.close()
         except BaseException:
             discard_zygote(self.device)  # a question may be left open on its channel
