@@ -1,5 +1,6 @@
 """What the judge promises about honest candidates, duplicates, order, the store and its own faults."""
 
+import gc
 import json
 import os
 import shutil
@@ -656,3 +657,22 @@ def test_the_reference_can_be_compiled():
     (verdict,) = judge(program("return torch.exp(x).sin().cos()"), task_id="T/2", config=config)
     assert verdict.status == "correct", verdict.reason
     assert verdict.reference_us < 0.7 * eager.reference_us, "the compiler leaves out what has no effect"
+
+
+def test_no_memory_file_and_no_descriptor_outlives_its_task():
+    """Not even until Python looks for garbage: a job meets many tasks, and each has memory files."""
+    judge(HONEST)  # the parent of the workers stays
+    gc.collect()
+    gc.disable()
+    try:
+        before = sorted(os.listdir("/proc/self/fd"))
+        judge(
+            *several(2),
+            program("return x"),
+            program("1 / 0"),
+            program("return x.add_(1)"),
+            program("import os\nos._exit(3)"),
+        )
+        assert sorted(os.listdir("/proc/self/fd")) == before
+    finally:
+        gc.enable()

@@ -270,7 +270,7 @@ class _Run:
     @staticmethod
     def _lost(crew: Sequence["_Contestant"], fault: Fault) -> None:
         for contestant in crew:
-            contestant.fault = contestant.fault or fault
+            contestant.fault = contestant.fault or fault.to_keep()
 
     def _conclude(self, contestant: "_Contestant", fault: Fault) -> None:
         """The verdict on one with a fault, unless another try could give another."""
@@ -467,7 +467,7 @@ class _Contestant:
         try:
             yield
         except Fault as fault:
-            self.fault = fault
+            self.fault = fault.to_keep()
 
     def claim(self, kept: VerdictStore, *, wait: bool) -> bool:
         """Hold its key against other jobs, from now on; whether it does."""

@@ -359,6 +359,7 @@ class Reference:
             if held is not None:
                 held.close()
         self.stage = self._library = None
+        self._items.clear()  # whose inputs are on the stage
 
     def _variant(self, index: int) -> Variant:
         return self.survey.variants[index % len(self.survey.variants)]

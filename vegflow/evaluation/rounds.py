@@ -135,7 +135,7 @@ def _charged_to(entrant: Entrant | None) -> Iterator[None]:
     except Fault as fault:
         if entrant is None:
             raise
-        entrant.fault = fault
+        entrant.fault = fault.to_keep()
 
 
 def _settle(reference: Reference, crew: Sequence[Entrant]) -> None:

@@ -70,6 +70,10 @@ class Fault(Exception):  # noqa: N818 - the name says it
         self.died = died
         """Whether the worker was lost, which can be the machine's doing."""
 
+    def to_keep(self) -> "Fault":
+        """The same without its traceback, which would keep alive what the frames hold: workers, inputs, memory files."""
+        return Fault(self.status, self.reason, self.max_abs_err, died=self.died)
+
 
 def one_line(text: str) -> str:
     """`text` with every run of white space and unprintable characters as one space, at most 300 characters."""
