@@ -1,5 +1,6 @@
 """What the judge promises about honest candidates, duplicates, order, the store and its own faults."""
 
+import contextlib
 import gc
 import json
 import os
@@ -291,33 +292,33 @@ def test_the_zygote_sees_none_of_this_process_environment(monkeypatch):
     assert "secret" not in verdict.reason
 
 
-def test_two_jobs_that_want_one_verdict_judge_once(store):
-    """The second waits for the first, which holds the candidate, and takes its verdict."""
+@contextlib.contextmanager
+def another_job(store, programs):
+    """A process that judges `programs`, an expression, too, with the same store; it must end well."""
     script = (
         f"import sys; sys.path.insert(0, {os.path.dirname(__file__)!r})\n"
         "from test_judge import *\n"
         "from pathlib import Path\n"
-        "judge(*several(8), store=Path(sys.argv[1]))\n"
+        f"judge(*{programs}, store=Path(sys.argv[1]))\n"
     )
     with subprocess.Popen([sys.executable, "-c", script, str(store)]) as other:
+        yield other
+        assert other.wait(60) == 0
+
+
+def test_two_jobs_that_want_one_verdict_judge_once(store):
+    """The second waits for the first, which holds the candidate, and takes its verdict."""
+    with another_job(store, "several(8)") as other:
         _until(lambda: kept(store) or other.poll() is not None)
         here = judge(*several(8), store=store)
-        assert other.wait(60) == 0
     speedups = [entry["verdict"]["speedup"] for entry in kept(store).values()]
     assert sorted(v.speedup for v in here) == sorted(speedups)
 
 
 def test_two_jobs_in_opposite_orders_do_not_wait_for_each_other_forever(store):
     """Each holds the candidates of a crew while it judges them, and wants those that the other holds."""
-    script = (
-        f"import sys; sys.path.insert(0, {os.path.dirname(__file__)!r})\n"
-        "from test_judge import *\n"
-        "from pathlib import Path\n"
-        "judge(*several(10)[::-1], store=Path(sys.argv[1]))\n"
-    )
-    with subprocess.Popen([sys.executable, "-c", script, str(store)]) as other:
+    with another_job(store, "several(10)[::-1]"):
         here = judge(*several(10), store=store)
-        assert other.wait(60) == 0
     assert [v.status for v in here] == ["correct"] * 10
     assert sorted(v.speedup for v in here) == sorted(entry["verdict"]["speedup"] for entry in kept(store).values())
 
