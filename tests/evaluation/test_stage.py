@@ -119,6 +119,21 @@ def test_nothing_of_a_candidate_is_left(stage):
     assert all((stage.outputs(slot, seat=0) == POISON).all() for slot in range(3))
 
 
+def test_where_the_reference_has_a_seat_too_nothing_of_its_answers_is_left():
+    """As on CUDA, where one piece of memory is for all, and what is fetched from the device was put there by nobody here."""
+    stage = Stage(Shape(2, 64, 64), 3, "cuda")
+    try:
+        assert stage.shape.slots == stage.changing == 2
+        for slot in range(2):
+            stage.outputs(slot, seat=0).zero_()
+        stage.poison(0, 0)
+        assert (stage.outputs(0, seat=0) == POISON).all()
+        stage.clear(0)
+        assert all((stage.outputs(slot, seat=0) == POISON).all() for slot in range(2))
+    finally:
+        stage.close()
+
+
 def test_pieces_are_nan_and_the_rest_is_as_it_was():
     large = [{"kind": "tensor", "dtype": "float32", "shape": [1 << 20]}]
     stage = Stage(Shape(1, 64, 4 << 20), 0, "cpu")

@@ -159,7 +159,8 @@ class _Run:
     def judge_task(self, task: Task, batch: Mapping[str, Candidate], kept: VerdictStore) -> dict[str, Verdict]:
         """Key -> verdict of each candidate of one task, kept as soon as it is reached."""
         reference = Lazily(self, task, kept)
-        waiting = [_Contestant(self, candidate, key) for key, candidate in batch.items()]
+        contestants = [_Contestant(self, candidate, key) for key, candidate in batch.items()]
+        waiting = list(contestants)
         verdicts = {}
 
         def reached(contestant: _Contestant, verdict: Verdict) -> None:
@@ -187,7 +188,7 @@ class _Run:
             discard_zygote(self.device)  # a question may be left open on its channel
             raise
         finally:
-            for contestant in waiting:
+            for contestant in contestants:
                 contestant.close()
         return verdicts
 

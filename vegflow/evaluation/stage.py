@@ -58,7 +58,7 @@ class Stage:
     def poison(self, seat: int, slot: int) -> None:
         """Have a slot's outputs be NaN until they are written, which they are to be now."""
         place = seat, slot % self.changing
-        if place in self._used:
+        if self._whole or place in self._used:  # a seat of one candidate's is NaN until it is used
             self.outputs(slot, seat).fill_(POISON)
         self._used.add(place)
 
@@ -73,10 +73,11 @@ class Stage:
                 some.fill(flat, POISON)
 
     def clear(self, seat: int) -> None:
-        """Leave nothing of one candidate's outputs for the next who has the seat."""
-        for place in [place for place in self._used if place[0] == seat]:
-            self.outputs(place[1], seat).fill_(POISON)
-            self._used.remove(place)
+        """Leave nothing of one candidate's outputs for the next who has the seat; on CUDA nothing of the reference's either."""
+        for slot in range(self.changing):
+            if self._whole or (seat, slot) in self._used:
+                self.outputs(slot, seat).fill_(POISON)
+            self._used.discard((seat, slot))
 
     def close(self) -> None:
         """Give the memory back."""
