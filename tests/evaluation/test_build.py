@@ -27,6 +27,14 @@ pytestmark = pytest.mark.xdist_group("evaluator")
 needs_nvrtc = pytest.mark.skipif(nvrtc.find() is None, reason="NVRTC is not installed (the extra 'cuda')")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def temporary(tmp_path_factory):
+    """Where these tests' builds have their directories, and those of tests beside them have not."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(building.tempfile, "tempdir", str(tmp_path_factory.mktemp("builds")))
+        yield
+
+
 @pytest.fixture(scope="module")
 def zygote():
     return shared_zygote("cpu")
