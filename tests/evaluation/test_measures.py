@@ -2,6 +2,8 @@
 
 import math
 import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -162,7 +164,8 @@ def test_a_clock_that_always_stands_still_is_a_lie_and_one_slow_block_is_none():
 
 
 def test_a_message_that_is_none_is_told_apart():
-    for sent in (b"\0\0\0\2[]", b"\0\0\0\2{]", b"\xff\xff\xff\xff", b"\0\0\0\4\xff\xff\xff\xff"):
+    two = b"\0\0\0\2{}" * 2
+    for sent in (b"\0\0\0\2[]", b"\0\0\0\2{]", b"\xff\xff\xff\xff", b"\0\0\0\4\xff\xff\xff\xff", two):
         ours, theirs = socket.socketpair()
         with ours, theirs:
             theirs.sendall(sent)
@@ -172,6 +175,32 @@ def test_a_message_that_is_none_is_told_apart():
     theirs.close()
     with ours, pytest.raises(channel.ChannelClosedError):
         channel.receive(ours)
+
+
+@pytest.mark.parametrize("size", [0, channel.AT_ONCE - 12, channel.AT_ONCE, 3 * channel.AT_ONCE])
+def test_a_message_of_any_size_arrives(size):
+    """Larger ones than what is taken at once, or fits into the socket, too; an end that does not read is given up."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs, ThreadPoolExecutor(1) as pool:
+        sent = pool.submit(channel.send, theirs, {"a": "x" * size}, timeout_s=10)
+        assert channel.receive(ours, deadline=time.monotonic() + 10) == ({"a": "x" * size}, [])
+        sent.result()
+        assert not channel.pending(ours)
+        with pytest.raises(TimeoutError):
+            channel.receive(ours, deadline=time.monotonic() + 0.01)
+        with pytest.raises(TimeoutError):
+            channel.send(theirs, {"a": "x" * (1 << 22)}, timeout_s=0.01)
+        assert channel.pending(ours)
+
+
+def test_a_message_arrives_byte_by_byte():
+    ours, theirs = socket.socketpair()
+    with ours, theirs, ThreadPoolExecutor(1) as pool:
+        found = pool.submit(channel.receive, ours)
+        for byte in b"\0\0\0\2{}":
+            theirs.sendall(bytes([byte]))
+            time.sleep(2e-3)
+        assert found.result() == ({}, [])
 
 
 @given(st.text())

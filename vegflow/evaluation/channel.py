@@ -11,6 +11,7 @@ from typing import Any
 
 HEADER = 4
 LARGEST_REPLY = 1 << 20
+AT_ONCE = 1 << 16  # bytes that are taken from a socket in one go
 
 
 class ChannelClosedError(Exception):
@@ -21,17 +22,23 @@ class ChannelGarbledError(Exception):
     """What arrived is no message of ours."""
 
 
-def send(sock: socket.socket, message: dict[str, Any], fds: tuple[int, ...] = ()) -> None:
+def send(
+    sock: socket.socket, message: dict[str, Any], fds: tuple[int, ...] = (), *, timeout_s: float | None = None
+) -> None:
     """Send one message and, with it, file descriptors. Raises ChannelClosedError or TimeoutError."""
     payload = json.dumps(message).encode()
     data = len(payload).to_bytes(HEADER, "big") + payload
-    try:
-        if fds:
-            sent = socket.send_fds(sock, [data], list(fds))
-            data = data[sent:]
-        sock.sendall(data)
-    except (BrokenPipeError, ConnectionError) as error:
-        raise ChannelClosedError from error
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    while data:
+        try:
+            flags = 0 if deadline is None else socket.MSG_DONTWAIT
+            sent = socket.send_fds(sock, [data], list(fds), flags) if fds else sock.send(data, flags)
+        except BlockingIOError:
+            _await(sock, deadline, select.POLLOUT)
+            continue
+        except ConnectionError as error:
+            raise ChannelClosedError from error
+        data, fds = data[sent:], ()
 
 
 def receive(
@@ -44,15 +51,23 @@ def receive(
     """The next message and, with `descriptors`, the file descriptors that came with it.
 
     Only who trusts the other end takes `descriptors`; for others, the judge above all, the kernel closes them.
-    `deadline` is on `time.monotonic()`'s clock. Raises ChannelClosedError, TimeoutError, or ChannelGarbledError if the bytes are no JSON object or are more than `largest`.
+    `deadline` is on `time.monotonic()`'s clock. Raises ChannelClosedError, TimeoutError, or ChannelGarbledError if the
+    bytes are no JSON object, are more than `largest`, or more come than that: each end speaks once when it is its turn.
     """
-    header, fds = _exactly(sock, HEADER, deadline, with_fds=descriptors)
-    length = int.from_bytes(header, "big")
+    data, fds = _some(sock, AT_ONCE, deadline, with_fds=descriptors)
+    while len(data) < HEADER:
+        data += _some(sock, AT_ONCE, deadline)[0]
+    length = int.from_bytes(data[:HEADER], "big")
     if largest is not None and length > largest:
         raise ChannelGarbledError(f"a message of {length} bytes")
-    payload, _ = _exactly(sock, length, deadline)
+    parts, count = [data], len(data)
+    while count < HEADER + length:
+        parts.append(_some(sock, AT_ONCE, deadline)[0])
+        count += len(parts[-1])
+    if count > HEADER + length:
+        raise ChannelGarbledError("bytes that no request asked for")
     try:
-        message = json.loads(payload)
+        message = json.loads(b"".join(parts)[HEADER:])
     except (ValueError, RecursionError) as error:
         raise ChannelGarbledError("not JSON") from error
     if not isinstance(message, dict):
@@ -62,34 +77,33 @@ def receive(
 
 def pending(sock: socket.socket) -> bool:
     """Whether bytes wait to be read: none may, when no question is open."""
-    readable, _, _ = select.select([sock], [], [], 0)
     try:
-        return bool(readable) and bool(sock.recv(1, socket.MSG_PEEK))
-    except ConnectionError:
+        return bool(sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+    except (BlockingIOError, ConnectionError):
         return False
 
 
-def _exactly(
-    sock: socket.socket, count: int, deadline: float | None, *, with_fds: bool = False
-) -> tuple[bytes, list[int]]:
-    parts: list[bytes] = []
-    fds: list[int] = []
-    while count:
-        if deadline is not None:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise TimeoutError
-            sock.settimeout(left)
-        try:
-            if with_fds:
-                part, more, _, _ = socket.recv_fds(sock, count, 4)
-                fds += more
-            else:
-                part = sock.recv(min(count, 1 << 20))
-        except ConnectionError as error:
-            raise ChannelClosedError from error
-        if not part:
-            raise ChannelClosedError
-        parts.append(part)
-        count -= len(part)
-    return b"".join(parts), fds
+def _some(sock: socket.socket, most: int, deadline: float | None, *, with_fds: bool = False) -> tuple[bytes, list[int]]:
+    """What has come, `most` bytes of it, once something has."""
+    if deadline is not None:
+        _await(sock, deadline, select.POLLIN)
+    data, fds = b"", []
+    try:
+        if with_fds:
+            data, fds, _, _ = socket.recv_fds(sock, most, 4)
+        else:
+            data = sock.recv(most)
+    except ConnectionError as error:
+        raise ChannelClosedError from error
+    if not data:
+        raise ChannelClosedError
+    return data, fds
+
+
+def _await(sock: socket.socket, deadline: float, event: int) -> None:
+    """Wait until a socket can be read or written. Raises TimeoutError."""
+    poll = select.poll()
+    poll.register(sock, event)
+    left = deadline - time.monotonic()
+    if left <= 0 or not poll.poll(1e3 * left):
+        raise TimeoutError

@@ -98,12 +98,12 @@ class Process:
             self._death = self._reap(self.pid, grace_s)
         return self._death
 
-    def _send(self, request: dict[str, Any], fds: tuple[int, ...] = ()) -> None:
-        if channel.pending(self._sock):
+    def _send(self, request: dict[str, Any], fds: tuple[int, ...] = (), *, frozen: bool = False) -> None:
+        """`frozen`: it has been silent since it was last looked at."""
+        if not frozen and channel.pending(self._sock):
             raise Fault("rejected_hack", "bytes on the channel that no request asked for")
-        self._sock.settimeout(ANSWER_S)
         try:
-            channel.send(self._sock, request, fds)
+            channel.send(self._sock, request, fds, timeout_s=ANSWER_S)
         except channel.ChannelClosedError:
             self._raise_for_death()
         except TimeoutError as error:

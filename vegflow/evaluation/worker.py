@@ -29,10 +29,14 @@ AWAKE_S = 5e-3
 busy, what others took meanwhile. They are charged to the block before (`charged`) or to the next run; more is a hack's."""
 STOP_S = 10.0
 MOST_THREADS = 256
+LOOKS_AT_ONCE = 3
+"""Looks at a worker that is to stop, without a pause: a pause costs more than a look."""
 LOOK_S = 50e-6
-"""Between looks at a worker that is to stop; ever longer while another process has its core, up to"""
+"""Between later ones; ever longer while another process has its core, up to"""
 MOST_LOOKS = 10
 """times as long."""
+_FROZEN = (b"T", b"t", b"Z", b"X")
+"""States of a thread that does not run."""
 
 Forms = tuple[list[Description], list[Description]]
 """Of a slot's inputs and of its outputs."""
@@ -104,6 +108,7 @@ class Worker(Process):
         self._hands: Hands | None = None
         self._stage: Stage | None = None
         self._pages: Pages | None = None
+        self._stat: int | None = None
         self.mirrors = False
         """On CUDA, whether it maps the device's memory of ours."""
         self.mirror_problem = ""
@@ -163,7 +168,7 @@ class Worker(Process):
         if self._hands is not None:
             return self._run_on_device(list(slots), self._hands, cold)
         start, wall = self._frozen_at if self._frozen_at is not None else self.clock(), time.perf_counter()
-        self._send({"kind": "run", "slots": list(slots)})
+        self._send({"kind": "run", "slots": list(slots)}, frozen=self._frozen_at is not None)
         self.resume()
         done = self._answer()
         wall = time.perf_counter() - wall
@@ -193,7 +198,7 @@ class Worker(Process):
             hands.bring(slots)
         before = hands.flush() if cold else NOT_FLUSHED
         start = self.clock()
-        self._send({"kind": "run", "slots": slots})
+        self._send({"kind": "run", "slots": slots}, frozen=self._frozen_at is not None)
         self.resume()
         done = self._answer()
         wall_s = self.clock() - start
@@ -251,6 +256,9 @@ class Worker(Process):
         if self._pages is not None:
             self._pages.close()
             self._pages = None
+        if self._stat is not None:
+            os.close(self._stat)
+            self._stat = None
         return super().end()
 
     def clock(self) -> float:
@@ -270,7 +278,8 @@ class Worker(Process):
             if time.monotonic() > deadline:
                 raise Fault("rejected_hack", "a worker that cannot be stopped")
             looks += 1
-            time.sleep(LOOK_S * min(looks, MOST_LOOKS))
+            if looks > LOOKS_AT_ONCE:
+                time.sleep(LOOK_S * min(looks, MOST_LOOKS))
         if channel.pending(self._sock):
             raise Fault("rejected_hack", "bytes on the channel that no request asked for")
         self._frozen_at = self.clock()
@@ -302,15 +311,36 @@ class Worker(Process):
         return threads
 
     def _frozen(self) -> bool:
+        try:
+            state, threads = self._state()
+        except ProcessLookupError:
+            return True
+        if threads == 1 or state not in _FROZEN:
+            return state in _FROZEN
         for thread in self._threads():
             try:
                 with open(f"/proc/{self.pid}/task/{thread}/stat", "rb") as stat:
-                    state = stat.read().rpartition(b")")[2].split()[0]
+                    state = _fields(stat.read())[0]
             except (FileNotFoundError, ProcessLookupError):
                 continue
-            if state not in b"TtZX":
+            if state not in _FROZEN:
                 return False
         return True
+
+    def _state(self) -> tuple[bytes, int]:
+        """Of its first thread, and how many there are. Raises ProcessLookupError."""
+        if self._stat is None:
+            try:
+                self._stat = os.open(f"/proc/{self.pid}/task/{self.pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError as error:
+                raise ProcessLookupError from error
+        fields = _fields(os.pread(self._stat, 1 << 12, 0))
+        return fields[0], int(fields[17])
+
+
+def _fields(stat: bytes) -> list[bytes]:
+    """Those of a `stat` in /proc from the state on, the third."""
+    return stat.rpartition(b")")[2].split()
 
 
 def _seconds(claim: Any) -> float:
