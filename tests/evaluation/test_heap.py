@@ -1,6 +1,9 @@
 """Equal programs find equal memory, whatever their processes have been through."""
 
+import os
 import statistics
+import subprocess
+import sys
 
 import pytest
 from small_programs import task
@@ -46,6 +49,27 @@ def test_where_a_calls_outputs_lie_does_not_depend_on_the_past(stage):
     found = [pages(stage, past) for past in pasts]
     for column in zip(*found, strict=True):
         assert max(column) - min(column) <= 1
+
+
+GAPS_ARE_FILLED = """
+import random, sys
+from vegflow.evaluation import heap
+libc, chance = heap._libc, random.Random(int(sys.argv[1]))
+blocks = [libc.malloc(chance.choice([1000, 70_000, 2 << 20, 4 << 20, 6 << 20, 9 << 20])) for _ in range(60)]
+for block in chance.sample(blocks, 30):
+    libc.free(block)
+    blocks.remove(block)
+heap.close()
+taken = [libc.malloc(size) for size in (9 << 20, 6 << 20, 4 << 20, 4 << 20, 2 << 20, 1 << 20, heap.SMALLEST_GAP)]
+assert min(taken) > max(blocks), [block - max(blocks) for block in taken]
+"""
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_whatever_has_been_freed_buffers_come_from_the_end(seed):
+    """Two gaps of 6 MB, say: a block of 8 MB fits in neither, though it would in both."""
+    environment = os.environ | heap.ENVIRONMENT
+    subprocess.run([sys.executable, "-c", GAPS_ARE_FILLED, str(seed)], env=environment, check=True, timeout=60)
 
 
 def test_a_shift_is_less_than_a_page_and_larger_than_any_gap():

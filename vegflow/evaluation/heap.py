@@ -32,6 +32,15 @@ _libc.free.argtypes = [ctypes.c_void_p]
 _libc.sbrk.argtypes = [ctypes.c_ssize_t]
 
 
+class _Info(ctypes.Structure):
+    """What mallinfo2(3) tells, last of all how much is free, and how much of that at the heap's end."""
+
+    _fields_ = (("others", ctypes.c_size_t * 8), ("free", ctypes.c_size_t), ("at_end", ctypes.c_size_t))
+
+
+_libc.mallinfo2.restype = _Info
+
+
 def close() -> None:
     """Have larger buffers come from fresh memory at the heap's end: fill the gaps before it, for good.
 
@@ -41,9 +50,10 @@ def close() -> None:
     _give_back()
     end = _libc.sbrk(0)
     for size in GAPS:
-        while (block := _libc.malloc(size)) and block + size <= end:
-            pass
-        _libc.free(block)
+        while _in_gaps() >= size and (block := _libc.malloc(size)):  # what fits nowhere touches huge pages at the end
+            if block + size > end:
+                _libc.free(block)
+                break
     _give_back()
 
 
@@ -56,6 +66,12 @@ def settle() -> None:
     start = _libc.malloc(SMALLEST_GAP) + SMALLEST_GAP
     if gap := -start % HUGE_PAGE:
         _libc.malloc(gap)
+
+
+def _in_gaps() -> int:
+    """Free bytes that are not at the heap's end."""
+    info = _libc.mallinfo2()
+    return info.free - info.at_end
 
 
 def _give_back() -> None:
