@@ -12,7 +12,7 @@ from vegflow.evaluation.comparison import Tolerance, compare
 from vegflow.evaluation.expectation import expect, pack, plain_expectation, unpack
 from vegflow.evaluation.inputs import Variant, vary
 from vegflow.evaluation.oracle import oracle_model, reduction_depths, run_double, undecided_positions
-from vegflow.evaluation.precision import ROUNDINGS, Evidence, Regression, round_tf32, truncate_tf32
+from vegflow.evaluation.precision import ROUNDINGS, Evidence, Moments, Regression, round_tf32, truncate_tf32
 
 TOLERANCE = Tolerance(atol=1e-4, rtol=1e-4)
 
@@ -155,14 +155,21 @@ def test_roundings_of_known_numbers():
 def test_regression_grows_item_by_item():
     torch.manual_seed(1)
     signature, noise = torch.randn(2, 200, dtype=torch.float64)
-    whole, parts = Regression(), Regression()
-    whole.add(0.7 * signature + 0.1 * noise, signature)
+    moments = Moments.of({"zero": torch.zeros(200), "a": signature, "b": 3 * signature})
+    assert moments.names == ["a", "b"]
+    whole, parts, unrelated = Regression(), Regression(), Regression()
+    error = 0.7 * signature + 0.1 * noise
+    sums, tripled = moments.regress(error).tolist()
+    s, e = (value * 200**0.5 / signature.norm() for value in (signature, error))
+    powers = [(s**2).sum(), (s * e).sum(), (e**2).sum(), (s**2 * e**2).sum(), (s**3 * e).sum(), (s**4).sum()]
+    assert sums == pytest.approx([200, *map(float, powers)])
+    assert tripled[2] == pytest.approx(sums[2] / 3), "the error is told in units of the signature"
+    whole.add(*sums)
     for _ in range(3):
-        parts.add(0.7 * signature + 0.1 * noise, signature)
+        parts.add(*sums)
     assert whole.coefficient == pytest.approx(0.7, abs=0.05) == parts.coefficient
     assert parts.significance == pytest.approx(whole.significance * 3**0.5)
-    unrelated = Regression()
-    unrelated.add(noise, signature)
+    unrelated.add(*moments.regress(noise).tolist()[0])
     assert unrelated.significance < 4 < 50 < whole.significance
 
 

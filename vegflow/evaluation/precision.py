@@ -12,7 +12,8 @@ Signatures are made in the trusted reference's worker; evidence is gathered by t
 import copy
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -75,6 +76,50 @@ class Sample:
     signatures: dict[str, torch.Tensor]
     """Name -> float32 [m], weighted, without its component along the oracle."""
 
+    @cached_property
+    def moments(self) -> "Moments":
+        """What a regression on the signatures needs of them: the same for every candidate."""
+        return Moments.of(self.signatures)
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Powers of n signatures s, each scaled to a mean square of one; the zero ones are left out."""
+
+    names: list[str]
+    scales: torch.Tensor
+    """float64 [n]: what the signatures were multiplied by."""
+    powers: torch.Tensor
+    """float64 [3, n, m]: s, s^2, s^3."""
+    counts: torch.Tensor
+    """int64 [n]: elements that are not zero."""
+    squares: torch.Tensor
+    """float64 [n]: the sum of s^2, and"""
+    fourths: torch.Tensor
+    """of s^4."""
+
+    @classmethod
+    def of(cls, signatures: dict[str, torch.Tensor]) -> "Moments":
+        """Of signatures of one sample, each [m]; there is one at least."""
+        marks = torch.stack(list(signatures.values())).double()
+        sizes = torch.linalg.vector_norm(marks, dim=1)
+        there = sizes > 0
+        scales = math.sqrt(marks.shape[1]) / sizes[there]
+        marks = marks[there] * scales[:, None]
+        second = marks * marks
+        powers = torch.stack([marks, second, second * marks])
+        names = [name for name, is_there in zip(signatures, there.tolist(), strict=True) if is_there]
+        return cls(names, scales, powers, marks.count_nonzero(dim=1), second.sum(1), (second * second).sum(1))
+
+    def regress(self, error: torch.Tensor) -> torch.Tensor:
+        """What `Regression` sums up, of an item's weighted errors, float64 [m], on each signature: float64 [n, 7]."""
+        square = error * error
+        products = self.powers[0].mv(error) * self.scales
+        score_ee = self.powers[1].mv(square) * self.scales**2
+        score_es = self.powers[2].mv(error) * self.scales
+        errors = square.sum() * self.scales**2
+        return torch.stack([self.counts, self.squares, products, errors, score_ee, score_es, self.fourths], dim=1)
+
 
 def signatures(double: torch.nn.Module, inputs: list[Any], exact: list[torch.Tensor]) -> dict[str, list[torch.Tensor]]:
     """Name of a precision -> for each output, float64: what rounding inputs and weights to it changes.
@@ -98,7 +143,7 @@ def signatures(double: torch.nn.Module, inputs: list[Any], exact: list[torch.Ten
 class Regression:
     """The weighted regression of errors on a signature, as sums that grow item by item."""
 
-    count: int = 0
+    count: float = 0.0
     squares: float = 0.0
     products: float = 0.0
     errors: float = 0.0
@@ -107,20 +152,10 @@ class Regression:
     score_es: float = 0.0
     score_ss: float = 0.0
 
-    def add(self, error: torch.Tensor, signature: torch.Tensor) -> None:
-        """Take in weighted errors and weighted signature of one item, both float64 [m]."""
-        size = torch.linalg.vector_norm(signature).item()
-        if not size:
-            return
-        s, e = signature * (math.sqrt(len(signature)) / size), error * (math.sqrt(len(signature)) / size)
-        self.count += int(torch.count_nonzero(s).item())
-        self.squares += (s @ s).item()
-        self.products += (s @ e).item()
-        self.errors += (e @ e).item()
-        ss, se = s * s, s * e
-        self.score_ee += (se @ se).item()
-        self.score_es += (se @ ss).item()
-        self.score_ss += (ss @ ss).item()
+    def add(self, *sums: float) -> None:
+        """Take in an item's sums, as `Moments.regress` gives them: in the order of the fields."""
+        for name, more in zip(_SUMS, sums, strict=True):
+            setattr(self, name, getattr(self, name) + more)
 
     @property
     def coefficient(self) -> float:
@@ -145,6 +180,9 @@ class Regression:
         return math.sqrt(max(0.0, 1 + (self.errors - 2 * self.products) / self.squares)) if self.squares else math.inf
 
 
+_SUMS = tuple(field.name for field in fields(Regression))
+
+
 @dataclass
 class Evidence:
     """What the errors of one candidate's outputs say about the precision they were computed in, over all its items."""
@@ -159,8 +197,9 @@ class Evidence:
         if not bool(error.isfinite().all()):
             return
         error = across(error * sample.weights, sample.oracle * sample.weights)
-        for name, signature in sample.signatures.items():
-            self.regressions.setdefault(name, Regression()).add(error, signature.double())
+        moments = sample.moments
+        for name, sums in zip(moments.names, moments.regress(error).tolist(), strict=True):
+            self.regressions.setdefault(name, Regression()).add(*sums)
 
     def precision(self) -> tuple[str, float]:
         """The reduced precision that was found, and its coefficient; ("", 0) for none."""
