@@ -38,8 +38,13 @@ def _averages(values: Sequence[float]) -> np.ndarray:
     if not len(values):
         raise ValueError("no values have no centre")
     numbers = np.asarray(values, dtype=float)
-    rows, columns = np.triu_indices(len(numbers))
+    rows, columns = _pairs(len(numbers))
     return (numbers[rows] + numbers[columns]) / 2
+
+
+@cache
+def _pairs(n: int) -> tuple[np.ndarray, np.ndarray]:
+    return np.triu_indices(n)
 
 
 @cache

@@ -78,20 +78,21 @@ class Places:
     def _first(self) -> int:
         return int(self.starts[0]) % self.length
 
-    def _pieces(self, flat: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """All pieces of a contiguous flat tensor, [rows, length], and which of them these are."""
-        rows = flat[self._first : self._first + self.rows * self.length].view(self.rows, self.length)
-        return rows, torch.from_numpy(self.starts // self.length)
+    def _pieces(self, flat: torch.Tensor) -> torch.Tensor:
+        """All pieces of a contiguous flat tensor, [rows, length]; `_which` of them are these."""
+        return flat[self._first : self._first + self.rows * self.length].view(self.rows, self.length)
+
+    @property
+    def _which(self) -> np.ndarray:
+        return self.starts // self.length
 
     def take(self, flat: torch.Tensor) -> torch.Tensor:
         """These pieces of a contiguous flat tensor, one after the other."""
-        rows, which = self._pieces(flat)
-        return rows.index_select(0, which).view(-1)
+        return self._pieces(flat).index_select(0, torch.from_numpy(self._which)).view(-1)
 
     def fill(self, flat: torch.Tensor, byte: int) -> None:
         """Have all bytes of these pieces of a contiguous flat tensor be `byte`."""
-        rows, which = self._pieces(flat)
-        rows.view(torch.uint8).index_fill_(0, which, byte)
+        self._pieces(flat).view(torch.uint8).numpy()[self._which] = byte  # torch's `index_fill_` takes 20 times as long
 
 
 class Pages:

@@ -130,6 +130,7 @@ class Reference:
         self._seed = seed
         self.task = task
         self._items: OrderedDict[int, Item] = OrderedDict()
+        self._forms: dict[int, Forms] | None = None
         self._held = 0
         self._library: Arena | None = None
         self.stage: Stage | None = None
@@ -335,10 +336,12 @@ class Reference:
 
     def forms_by_slot(self) -> dict[int, Forms]:
         """What slots will hold: the changing ones while calls are timed, the others always."""
-        timed = self._base_form if self._bases else self.form, self.output_form
-        held = range(self.trials if self._holds else 0)
-        kept = {self.stage.changing + index: self.item(index).forms for index in held}
-        return dict.fromkeys(range(self.stage.changing), timed) | kept
+        if self._forms is None:
+            timed = self._base_form if self._bases else self.form, self.output_form
+            held = range(self.trials if self._holds else 0)
+            kept = {self.stage.changing + index: self.item(index).forms for index in held}
+            self._forms = dict.fromkeys(range(self.stage.changing), timed) | kept
+        return self._forms
 
     def fill(self, slot: int, data: torch.Tensor) -> None:
         """Put inputs on the stage."""
