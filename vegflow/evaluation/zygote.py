@@ -92,6 +92,7 @@ def _load(device: str) -> None:
             with contextlib.suppress(ImportError):
                 importlib.import_module(library)
     torch.set_num_threads(1)
+    torch.manual_seed(0)
     with torch.no_grad():
         x = torch.rand(8, 8)
         torch.nn.functional.conv2d(torch.rand(1, 1, 8, 8), torch.rand(1, 1, 3, 3))
