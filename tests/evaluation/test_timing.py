@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vegflow.config.evaluation import PROTOCOLS, EvaluationConfig
-from vegflow.evaluation.timing import LEAST_SHARE, LUCK, Group, combine, enough, group_of, ticking
+from vegflow.evaluation.timing import LEAST_SHARE, LUCK, Group, combine, decided, enough, group_of, ticking
 from vegflow.evaluation.verdict import Fault
 from vegflow.evaluation.worker import Block
 
@@ -120,6 +120,27 @@ def test_what_may_still_be_fast_gets_more_groups():
     assert wide.high_here > 1 + DELTA + FAST.resolution
     assert not enough(wide, FAST, DELTA)
     assert enough(combine([steady(1.03)]), FAST, DELTA)
+
+
+def test_pairs_that_are_too_low_give_nothing_to_hope_for():
+    """A reference that was lucky in some pairs, or a candidate that was interrupted."""
+    usual = [1.0, 1.01, 0.99, 1.02, 0.98, 1.0, 1.01, 0.99]
+    low, high = (combine([group(*usual[:-2], wild, wild)]) for wild in (0.5, 2.0))
+    assert low.high_here < 1 + DELTA + FAST.resolution < high.high_here
+    assert low.low_here < 1 / (1 + DELTA + FAST.resolution) < high.low_here
+    assert not enough(low, FAST, DELTA), "which ends no earlier than its mirror image"
+    assert not enough(high, FAST, DELTA)
+    assert enough(combine([steady(0.9, noise=0.03)]), FAST, DELTA), "slower for sure"
+
+
+def test_more_pairs_come_before_more_workers():
+    """A group ends only when it decides, with those before it, what another would be asked."""
+    wide, narrow = steady(1.03, noise=0.03), steady(1.03, noise=0.01)
+    assert not decided(wide, [], FAST, DELTA)
+    assert decided(narrow, [], FAST, DELTA)
+    assert decided(wide, [narrow] * 4, FAST, DELTA)
+    assert decided(steady(1.5), [], FAST, DELTA)
+    assert not decided(narrow, [], FULL, DELTA), "which has no gain to let go"
 
 
 def test_fast_needs_the_allowance_for_luck():

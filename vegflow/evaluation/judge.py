@@ -355,7 +355,7 @@ class _Run:
         def check(expected: list[torch.Tensor], actual: list[torch.Tensor]) -> None:
             checks.timed(expected, actual, like)
 
-        return Entrant(contestant.worker, check, contestant.workers.seat(place))
+        return Entrant(contestant.worker, check, contestant.workers.seat(place), list(contestant.groups))
 
     def _timed(self, reference: Reference, contestant: "_Contestant", timing: Timing) -> Verdict:
         """The verdict on one whose timing is done."""

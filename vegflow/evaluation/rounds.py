@@ -46,6 +46,8 @@ class Entrant:
     check: Check
     seat: int | None = None
     """Of the outputs on the stage, if it writes them there."""
+    earlier: Sequence[Group] = ()
+    """Times of workers it had before."""
     group: Group | None = None
     """Its times, once it is decided what the protocol asks."""
     fault: Fault | None = None
@@ -173,7 +175,7 @@ def _group(reference: Reference, entrant: Entrant, calls: int, rules: _Rules, *,
     """An entrant's group if it is decided, or the `last`. Raises Fault as `group_of`, and if it keeps the GPU at work."""
     ours, theirs, worker = entrant.ours, entrant.theirs, entrant.worker
     group = group_of(ours, theirs, calls, reference.overhead_s, reference.idle.wall_s, worker.host_code)
-    if not last and not decided(group, rules.protocol, rules.delta):
+    if not last and not decided(group, entrant.earlier, rules.protocol, rules.delta):
         return None
     if reference.hands and any(cuda_times.busy(side, reference.idle.took_s) for side in (ours, theirs)):
         _blame(reference, worker)

@@ -62,8 +62,10 @@ class Timing:
     speedup: float
     low: float
     high: float
+    low_here: float
     high_here: float
-    """As `high`, at `MISSED_LEVEL` and if no worker had luck of its own."""
+    """As `low` and `high`, at `MISSED_LEVEL` and if no worker had luck of its own, and each from its own side of the
+    centre: pairs that are too low do not raise `high_here`."""
 
     @property
     def half_width(self) -> float:
@@ -104,11 +106,17 @@ class Timing:
         return statistics.median(ours) / statistics.median(theirs)
 
 
-def decided(group: Group, protocol: Protocol, delta: float) -> bool:
-    """Whether a group's pairs are enough for what the protocol asks."""
-    low, _ = interval(group.log_ratios, LEVEL)
-    _, high = interval(group.log_ratios, MISSED_LEVEL if protocol.resolution else LEVEL)
-    return math.exp(low) > 1 + delta or math.exp(high) < 1 + delta + protocol.resolution
+def decided(group: Group, earlier: Sequence[Group], protocol: Protocol, delta: float) -> bool:
+    """Whether a group's pairs are enough for what the protocol asks, given the groups before it.
+
+    What would take a group more to be let go, as `enough` says, takes more pairs of this one first: they cost less.
+    """
+    low, high = interval(group.log_ratios, LEVEL)
+    if math.exp(low) > 1 + delta:
+        return True
+    if protocol.resolution:
+        return _let_go(combine([*earlier, group]), protocol, delta)
+    return math.exp(high) < 1 + delta
 
 
 def combine(groups: Sequence[Group]) -> Timing:
@@ -117,23 +125,26 @@ def combine(groups: Sequence[Group]) -> Timing:
     A group's own interval says how well its two processes are known, not how they differ from two others: the variance
     of that, `LUCK` squared, comes on top of the variance within.
     """
-    centres, variances = [], []
-    deviations = NormalDist().inv_cdf((1 + LEVEL) / 2)
+    centres, sides = [], []
     for group in groups:
         ratios = group.log_ratios
-        low, high = interval(ratios, LEVEL)
         centres.append(centre(ratios))
-        variances.append(((high - low) / 2 / deviations) ** 2)
+        low, high = interval(ratios, LEVEL)
+        sides.append((centres[-1] - low, (high - low) / 2, high - centres[-1]))
+    deviations = NormalDist().inv_cdf((1 + LEVEL) / 2)
+    below, both, above = (
+        statistics.fmean((side / deviations) ** 2 for side in some) for some in zip(*sides, strict=True)
+    )
     middle = statistics.fmean(centres)
-    half = deviations * math.sqrt(statistics.fmean(variances) + LUCK**2) / math.sqrt(len(groups))
+    half = deviations * math.sqrt((both + LUCK**2) / len(groups))
     missed = NormalDist().inv_cdf((1 + MISSED_LEVEL) / 2)
-    here = middle + missed * math.sqrt(statistics.fmean(variances) / len(groups))
     return Timing(
         list(groups),
         speedup=math.exp(middle),
         low=math.exp(middle - half),
         high=math.exp(middle + half),
-        high_here=math.exp(here),
+        low_here=math.exp(middle - missed * math.sqrt(below / len(groups))),
+        high_here=math.exp(middle + missed * math.sqrt(above / len(groups))),
     )
 
 
@@ -147,7 +158,17 @@ def enough(timing: Timing, protocol: Protocol, delta: float) -> bool:
         return timing.standard_error <= protocol.precision
     if timing.low > 1 + delta:  # luck has a long tail: what is called fast on one pair of workers must be very fast
         return len(timing.groups) > 1 or timing.low > CLEARLY_FAST
-    return timing.high_here < 1 + delta + protocol.resolution  # what it may gain is not worth more groups
+    return _let_go(timing, protocol, delta)
+
+
+def _let_go(timing: Timing, protocol: Protocol, delta: float) -> bool:
+    """Whether what it may gain is not worth more timing.
+
+    Nor may it lose more than that, unless it is slower for sure: of two that are alike the unlucky ones would end first,
+    and all together come out too slow, by some percent.
+    """
+    most = 1 + delta + protocol.resolution
+    return timing.high_here < most and (timing.low_here > 1 / most or timing.high_here < 1)
 
 
 def group_of(
