@@ -123,6 +123,7 @@ class _Writer:
             "headroom": HEADROOM.get(task, 3.0) if good else None, "paper_speedup": speedup if good else None,
             "runtime_us": 100 / speedup if good else None, "reference_us": 100.0 if good else None,
             "runtime_times_us": [100 / speedup] if good else None, "reference_times_us": [100.0] if good else None,
+            "reference_first": [True] if good else None,
             "max_abs_err": 0.0 if good else None, "kernelbench_correct": good, "language": "python",
             "trust": "interpreted", "reference_fallback": False, "evaluate_wall_s": 0.05, "evaluate_cpu_s": 0.04,
             "build_cpu_s": 0.0, "device": "cpu", "clock": "cpu" if good else None,

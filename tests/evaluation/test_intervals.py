@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import math
+import random
 import statistics
 from dataclasses import replace
 from types import SimpleNamespace
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from vegflow.config.evaluation import PROTOCOLS
 from vegflow.evaluation import rounds, timing
-from vegflow.evaluation.intervals import EXACT_UP_TO, _left_out, centre, interval
+from vegflow.evaluation.intervals import EXACT_UP_TO, _left_out, centre, in_balance, interval
 from vegflow.evaluation.worker import NOT_FLUSHED, Block
 
 values = st.lists(st.floats(-100, 100), min_size=1, max_size=30)
@@ -78,6 +79,21 @@ def test_a_shift_moves_the_interval(numbers, shift):
     assert centre([x + shift for x in numbers]) == pytest.approx(centre(numbers) + shift, abs=1e-9)
 
 
+@given(st.lists(st.tuples(st.floats(-100, 100), st.floats(-100, 100)), min_size=2, max_size=20), st.floats(-100, 100))
+def test_what_coming_second_costs_is_taken_off(twins, cost):
+    """In as many pairs of one order as of the other it does not move the centre, and then scatters no more."""
+    ratios, first = [v for twin in twins for v in twin], [True, False] * len(twins)
+    later = [v + (cost if f else -cost) for v, f in zip(ratios, first, strict=True)]
+    assert in_balance(later, first) == pytest.approx(in_balance(ratios, first), abs=1e-9)
+    exact = [cost if f else -cost for f in first]
+    assert in_balance(exact, first) == pytest.approx([0.0] * len(exact), abs=1e-9)
+
+
+def test_of_one_order_alone_nothing_is_taken_off():
+    assert in_balance([1.0, 2.0, 3.0], [True, True, False]) == [1.0, 2.0, 3.0]
+    assert in_balance([1.0, 2.0], [True, True]) == [1.0, 2.0]
+
+
 def test_a_quarter_of_wild_values_moves_the_centre_little():
     numbers = [0.01 * i for i in range(-10, 11)] + [1e6] * 5
     assert abs(centre(numbers)) < 0.1
@@ -99,11 +115,12 @@ NOISE = {
 
 @pytest.fixture
 def group_of(monkeypatch):
-    """A group as `measure` makes one, looks and all, from times that another function gives."""
+    """A group as `measure` makes one, looks and all, from times that another function gives; who is `second` is slower."""
 
-    def make(rng, noise, speedup, protocol, delta):
-        def one_round(reference, crew, *_, **__):
-            ours, theirs = (1e-3 * np.exp(noise(rng, 1)[0]) for _ in range(2))
+    def make(rng, noise, speedup, protocol, delta, second=0.0):
+        def one_round(reference, crew, calls, order, *_, **__):
+            places = order.index(None), 1 - order.index(None)
+            ours, theirs = (1e-3 * np.exp(noise(rng, 1)[0] + second * place) for place in places)
             pair = Block(speedup * ours, speedup * ours, speedup * ours, {}), Block(theirs, theirs, theirs, {})
             return dict.fromkeys(crew, pair)
 
@@ -120,18 +137,20 @@ def group_of(monkeypatch):
         rounds.measure(reference, [entrant], 1, 1e-3, protocol, delta, "cpu")
         return entrant.group
 
+    random.seed(0)  # of the orders
     monkeypatch.setattr(rounds, "own_core", lambda workers: contextlib.nullcontext())
     monkeypatch.setattr(rounds, "timing_lock", lambda device: contextlib.nullcontext())
     return make
 
 
+@pytest.mark.parametrize("second", [0.0, 0.1])
 @pytest.mark.parametrize("name", NOISE)
-def test_all_looks_together_decide_wrongly_in_five_percent_at_most(group_of, name):
+def test_all_looks_together_decide_wrongly_in_five_percent_at_most(group_of, name, second):
     """At a speedup of exactly 1 + delta either decision is wrong; the schedule is the protocol's own."""
     rng, times, wrong, early = np.random.default_rng(0), 700, 0, 0
     protocol = replace(PROTOCOLS["fast"], resolution=0.0)
     for _ in range(times):
-        group = group_of(rng, NOISE[name], 1.02, protocol, 0.02)
+        group = group_of(rng, NOISE[name], 1.02, protocol, 0.02, second)
         low, high = interval(group.log_ratios, timing.LEVEL)
         wrong += not low <= math.log(1.02) <= high
         early += len(group.log_ratios) < protocol.most_pairs
@@ -141,12 +160,12 @@ def test_all_looks_together_decide_wrongly_in_five_percent_at_most(group_of, nam
 
 @pytest.mark.parametrize("name", ["normal", "heavy-tailed", "skewed"])
 def test_when_timing_ends_favours_neither_of_two_that_are_alike(group_of, name):
-    """Were it to end as soon as no gain is possible, they would come out 0.5 to 1.5 % too slow in so much noise."""
+    """Were it to end as soon as no gain is possible, they would come out by up to 1.5 % too slow in so much noise."""
     rng, protocol = np.random.default_rng(1), PROTOCOLS["fast"]
     groups = [group_of(rng, lambda rng, n: 2.5 * NOISE[name](rng, n), 1.0, protocol, 0.02) for _ in range(600)]
     centres = np.array([centre(group.log_ratios) for group in groups])
-    assert abs(centres.mean()) < 0.004
-    assert abs((centres > 0).mean() - 0.5) < 0.04
+    assert abs(centres.mean()) < 0.006
+    assert abs((centres > 0).mean() - 0.5) < 0.05
     assert statistics.fmean(len(group.log_ratios) for group in groups) < 26
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import json
+import math
 import os
 import shutil
 import signal
@@ -21,6 +22,7 @@ from vegflow.config.evaluation import EvaluationConfig
 from vegflow.errors import ConfigError
 from vegflow.evaluation import judge as room
 from vegflow.evaluation.candidate import Candidate
+from vegflow.evaluation.intervals import centre, in_balance
 from vegflow.evaluation.judge import evaluate_candidates
 from vegflow.evaluation.nursery import Zygote, discard_zygote, shared_zygote
 from vegflow.evaluation.store import verdict_key
@@ -484,6 +486,11 @@ def test_the_papers_protocol_is_five_inputs_and_five_pairs():
     assert len(verdict.runtime_times_us) == len(verdict.reference_times_us) == 5
     ours, theirs = sorted(verdict.reference_times_us), sorted(verdict.runtime_times_us)
     assert verdict.paper_speedup == pytest.approx(ours[2] / theirs[2])
+    ratios = [math.log(r / c) for r, c in zip(verdict.reference_times_us, verdict.runtime_times_us, strict=True)]
+    first = verdict.reference_first
+    assert first[0] != first[1]
+    assert first[2] != first[3], "rounds come in twos, the second in the opposite order"
+    assert verdict.speedup == pytest.approx(math.exp(centre(in_balance(ratios, first)))), "anyone can compute it again"
 
 
 def test_new_workers_come_until_it_is_decided(spawned, monkeypatch):

@@ -48,6 +48,12 @@ EVALUATIONS = pa.schema(
             nullable=True,
         ),
         column("reference_times_us", pa.list_(pa.float64()), "the reference's times in the same pairs", nullable=True),
+        column(
+            "reference_first",
+            pa.list_(pa.bool_()),
+            "whether the reference came before the candidate in each pair; what coming second costs is not in the speedup",
+            nullable=True,
+        ),
         column("max_abs_err", pa.float64(), "largest absolute difference to the reference seen", nullable=True),
         column(
             "kernelbench_correct", pa.bool_(), "KernelBench's own check of the same outputs would pass", nullable=True

@@ -33,6 +33,22 @@ def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float
     return float(averages[out]), float(averages[-1 - out])
 
 
+def in_balance(values: Sequence[float], first: Sequence[bool]) -> list[float]:
+    """Values of two kinds without what the kinds differ by: each as if it were of both by halves.
+
+    `first` says of which kind each is; with fewer than two of either the values stay as they are. Where there are as many of
+    one as of the other their mean does not change. As the difference is estimated from the values themselves, by the centres
+    of both, what is left scatters too little: it is spread as one degree of freedom less asks.
+    """
+    kinds = [[v for v, f in zip(values, first, strict=True) if f is kind] for kind in (True, False)]
+    if min(map(len, kinds)) < 2:
+        return list(values)
+    one, other = map(centre, kinds)
+    middle, half = (one + other) / 2, (one - other) / 2
+    spread = math.sqrt((len(values) - 1) / (len(values) - 2))
+    return [middle + spread * (v - (middle + half if f else middle - half)) for v, f in zip(values, first, strict=True)]
+
+
 def _averages(values: Sequence[float]) -> np.ndarray:
     """All n (n + 1) / 2 averages of two, each with itself included."""
     if not len(values):

@@ -376,6 +376,7 @@ class _Run:
             reference_us=reference_us,
             runtime_times_us=timing.runtime_us,
             reference_times_us=timing.reference_us,
+            reference_first=timing.reference_first,
             max_abs_err=contestant.checks.largest,
             clock=timing.clock,
             sm_clocks_mhz=sm_clocks,

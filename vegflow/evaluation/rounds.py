@@ -56,6 +56,8 @@ class Entrant:
     """The reference's blocks of its rounds, and"""
     theirs: list[Block] = field(default_factory=list)
     """its own."""
+    reference_first: list[bool] = field(default_factory=list)
+    """Whether the reference's came before it."""
 
     @property
     def open(self) -> bool:
@@ -163,6 +165,7 @@ def _time(reference: Reference, crew: Sequence[Entrant], calls: int, rules: _Rul
                 for entrant, (our, their) in _round(reference, crew, calls, one, awake).items():
                     entrant.ours.append(our)
                     entrant.theirs.append(their)
+                    entrant.reference_first.append(one.index(None) < one.index(entrant))
                 rounds += 1
         for entrant in crew:
             if entrant.open:
@@ -174,7 +177,9 @@ def _time(reference: Reference, crew: Sequence[Entrant], calls: int, rules: _Rul
 def _group(reference: Reference, entrant: Entrant, calls: int, rules: _Rules, *, last: bool) -> Group | None:
     """An entrant's group if it is decided, or the `last`. Raises Fault as `group_of`, and if it keeps the GPU at work."""
     ours, theirs, worker = entrant.ours, entrant.theirs, entrant.worker
-    group = group_of(ours, theirs, calls, reference.overhead_s, reference.idle.wall_s, worker.host_code)
+    group = group_of(
+        ours, theirs, calls, reference.overhead_s, reference.idle.wall_s, worker.host_code, entrant.reference_first
+    )
     if not last and not decided(group, entrant.earlier, rules.protocol, rules.delta):
         return None
     if reference.hands and any(cuda_times.busy(side, reference.idle.took_s) for side in (ours, theirs)):

@@ -7,13 +7,14 @@ Knows the judge's clock, when a verdict is decided, and what is charged beyond t
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from statistics import NormalDist
 
 from vegflow.config.evaluation import Protocol
 from vegflow.evaluation import cuda_times
 from vegflow.evaluation.gpu_state import Reading
-from vegflow.evaluation.intervals import centre, interval
+from vegflow.evaluation.intervals import centre, in_balance, interval
 from vegflow.evaluation.verdict import Fault
 from vegflow.evaluation.worker import Block
 
@@ -47,11 +48,14 @@ class Group:
     """By which the times count, one of `cuda_times.CLOCKS`."""
     readings: tuple[Reading, ...] = ()
     """Of a GPU's clocks, before and after."""
+    reference_first: list[bool] = field(default_factory=list)
+    """Of each pair, whether the reference came before the candidate; empty if that is not known."""
 
-    @property
+    @cached_property
     def log_ratios(self) -> list[float]:
-        """log(reference / candidate), pair by pair."""
-        return [math.log(r / c) for r, c in zip(self.reference_us, self.runtime_us, strict=True)]
+        """log(reference / candidate), pair by pair, without what coming second costs or saves (`in_balance`)."""
+        ratios = [math.log(r / c) for r, c in zip(self.reference_us, self.runtime_us, strict=True)]
+        return in_balance(ratios, self.reference_first) if self.reference_first else ratios
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,11 @@ class Timing:
     def runtime_us(self) -> list[float]:
         """As `reference_us`, of the candidate."""
         return [us for group in self.groups for us in group.runtime_us]
+
+    @property
+    def reference_first(self) -> list[bool]:
+        """Of each pair, whether the reference came before the candidate."""
+        return [first for group in self.groups for first in group.reference_first]
 
     @property
     def clock(self) -> str:
@@ -178,12 +187,14 @@ def group_of(
     overhead_s: float,
     idle_flush_s: float = 0.0,
     host_code: bool = True,
+    reference_first: Sequence[bool] = (),
 ) -> Group:
     """Blocks, pair by pair -> times of a call; Faults as `ticking`, `refuse_lies`. On a GPU as `cuda_times` says.
 
     What an empty block costs at least is taken off both. A candidate that made its own messages cheaper could gain what
     is left of them, a few percent of a block, which the allowance for `LUCK` covers.
     """
+    first = [f for f, *pair in zip(reference_first, ours, theirs, strict=bool(reference_first)) if _ticks(*pair)]
     ours, theirs = ticking(ours, theirs)
     # on a busy machine messages take longer than they did at best: as long as the reference's, whose clock is honest
     refuse_lies(theirs, max(overhead_s, statistics.median(block.call_s - block.own_s for block in ours)))
@@ -193,7 +204,9 @@ def group_of(
         if charged is not None:
             clock = cuda_times.worst(side.clock for side in charged)
             in_us = [[1e6 * max(s, CLOCK_STEP_S) / calls for s in side.seconds] for side in charged]
-            return Group(in_us[0], [us + 1e6 * waited_s / calls for us in in_us[1]], calls, clock)
+            return Group(
+                in_us[0], [us + 1e6 * waited_s / calls for us in in_us[1]], calls, clock, reference_first=first
+            )
         clock = cuda_times.WALL
         ours, theirs = ([replace(b, call_s=cuda_times.until_done(b, idle_flush_s)) for b in s] for s in (ours, theirs))
     else:
@@ -203,7 +216,7 @@ def group_of(
         return 1e6 * max(block.call_s - overhead_s, LEAST_SHARE * block.call_s) / calls
 
     times = list(map(microseconds, ours)), [microseconds(b) + 1e6 * waited_s / calls for b in theirs]
-    return Group(*times, calls, clock)
+    return Group(*times, calls, clock, reference_first=first)
 
 
 def ticking(ours: Sequence[Block], theirs: Sequence[Block]) -> tuple[list[Block], list[Block]]:
@@ -212,10 +225,14 @@ def ticking(ours: Sequence[Block], theirs: Sequence[Block]) -> tuple[list[Block]
     On a busy machine the kernel's account of a process can have not moved at all (seen once, in a test under
     load). No ratio can be made of such a pair, and it is nobody's merit.
     """
-    whole = [pair for pair in zip(ours, theirs, strict=True) if pair[0].call_s > 0 and pair[1].call_s > 0]
+    whole = [pair for pair in zip(ours, theirs, strict=True) if _ticks(*pair)]
     if len(whole) < max(FEWEST_PAIRS, len(ours) // 2):
         raise Fault("evaluator_error", f"the clock stood still in {len(ours) - len(whole)} of {len(ours)} pairs")
     return [pair[0] for pair in whole], [pair[1] for pair in whole]
+
+
+def _ticks(our: Block, their: Block) -> bool:
+    return our.call_s > 0 and their.call_s > 0
 
 
 def idle(ours: Sequence[Block], theirs: Sequence[Block]) -> float:

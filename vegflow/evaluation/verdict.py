@@ -30,6 +30,7 @@ class Verdict:
     reference_us: float | None = None
     runtime_times_us: list[float] | None = None
     reference_times_us: list[float] | None = None
+    reference_first: list[bool] | None = None
     max_abs_err: float | None = None
     kernelbench_correct: bool | None = None
     language: str = "python"
