@@ -51,7 +51,7 @@ EVALUATIONS = pa.schema(
         column(
             "reference_first",
             pa.list_(pa.bool_()),
-            "whether the reference came before the candidate in each pair; what coming second costs is not in the speedup",
+            "whether the reference came first in each pair, which the speedup allows for; empty if that was not kept",
             nullable=True,
         ),
         column("max_abs_err", pa.float64(), "largest absolute difference to the reference seen", nullable=True),
