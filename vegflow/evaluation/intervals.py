@@ -36,9 +36,10 @@ def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float
 def in_balance(values: Sequence[float], first: Sequence[bool]) -> list[float]:
     """Values of two kinds without what the kinds differ by: each as if it were of both by halves.
 
-    `first` says of which kind each is; with fewer than two of either the values stay as they are. Where there are as many of
-    one as of the other their mean does not change. As the difference is estimated from the values themselves, by the centres
-    of both, what is left scatters too little: it is spread as one degree of freedom less asks.
+    `first` says of which kind each is; with fewer than two of either the values stay as they are. Each kind is moved to the
+    middle between the centres of both. As these are estimated from the values themselves, what is left scatters too little:
+    it is spread about that middle as one degree of freedom less asks. An interval of it is no longer exact, but as wide as
+    it says in simulations of all looks together (tests/evaluation/test_intervals.py).
     """
     kinds = [[v for v, f in zip(values, first, strict=True) if f is kind] for kind in (True, False)]
     if min(map(len, kinds)) < 2:
