@@ -24,6 +24,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pyarrow.parquet as pq
 import torch
@@ -33,7 +34,8 @@ from vegflow.config.evaluation import EvaluationConfig
 from vegflow.evaluation.candidate import Candidate
 from vegflow.evaluation.judge import evaluate_candidates
 from vegflow.evaluation.nursery import discard_zygote, shared_zygote
-from vegflow.evaluation.rounds import APART
+from vegflow.evaluation.reference import Reference
+from vegflow.evaluation.rounds import APART, Entrant, measure
 from vegflow.evaluation.verdict import Verdict
 
 CONFIG = EvaluationConfig(device="cpu")
@@ -358,9 +360,10 @@ def costs_beyond(machine: Path) -> dict[str, float]:
 
     On calls whose inputs and outputs have 0.5, 2 and 8 MB: 15, 52 and 85 of the 100 tasks have no more.
     """
-    print("CPU-seconds beyond a candidate's own running (judge, zygote, all workers and compilers)")
+    print("CPU-seconds beyond a candidate's own calls (judge, zygote, all workers and compilers)")
     print(
-        f"{'':34}{'all':>8}{'own calls':>11}{'beyond':>8}{'pairs':>8}  of it: {'reference':>9}{'judge':>8}{'its workers':>13}{'others':>8}"
+        f"{'':34}{'all':>8}{'own':>8}{'beyond':>8}{'pairs':>7}  of it, timing: {'reference':>9}{'judge':>7}{'itself':>7}"
+        f"  and without timing: {'all':>7}{'build':>7}{'judge':>7}"
     )
     kinds = {
         "pytorch_half_mb": ("L1/12", _honest("L1/12"), "python"),
@@ -372,16 +375,37 @@ def costs_beyond(machine: Path) -> dict[str, float]:
         "raises": ("L1/30", "return torch.softsignn(x)", "python"),
         "does_not_parse": ("L1/30", "return F.softsign(x", "python"),
     }
-    return {f"cpu_s_{kind}": _beyond(machine, *what) for kind, what in kinds.items()}
+    costs = {kind: _beyond(machine, *what) for kind, what in kinds.items()}
+    return {f"cpu_s_{kind}": all_of_it for kind, (all_of_it, _) in costs.items()} | {
+        f"cpu_s_{kind}_without_timing": without for kind, (_, without) in costs.items()
+    }
 
 
-def _beyond(machine: Path, task: str, text: str, language: str = "python") -> float:
-    """CPU seconds a candidate costs beyond its own running; prints them.
+class _TimingCost:
+    """CPU seconds that `rounds.measure` takes, while this is in its place: the reference's, the judge's, candidates'."""
+
+    def __init__(self) -> None:
+        self.spent = (0.0, 0.0, 0.0)
+
+    def __call__(self, reference: Reference, crew: Sequence[Entrant], *arguments: Any) -> None:
+        began = self._clocks(reference, crew)
+        measure(reference, crew, *arguments)
+        ended = self._clocks(reference, crew)
+        self.spent = tuple(s + e - b for s, b, e in zip(self.spent, began, ended, strict=True))
+
+    @staticmethod
+    def _clocks(reference: Reference, crew: Sequence[Entrant]) -> tuple[float, float, float]:
+        return reference.worker.clock(), time.process_time(), sum(entrant.worker.clock() for entrant in crew)
+
+
+def _beyond(machine: Path, task: str, text: str, language: str = "python") -> tuple[float, float]:
+    """CPU seconds a candidate costs beyond its own running, with what timing it costs and without; prints them.
 
     All processes there are, for a batch of distinct programs of one task, less what a batch of one costs. Taken off is
     what a candidate's own calls took: on each input it is compared on, in the timed blocks, and in the first of each group,
-    which does not count, at the time a call that its verdict has. What the reference takes beside it is counted as ours.
-    `machine` as in `_measure`.
+    which does not count, at the time a call that its verdict has. What the reference takes beside it is counted as ours,
+    and part of timing, as are settling, fresh inputs, and looking at what timed calls have written. `machine` as in
+    `_measure`.
     """
     discard_zygote("cpu")
     zygote = shared_zygote("cpu").process.pid
@@ -390,28 +414,31 @@ def _beyond(machine: Path, task: str, text: str, language: str = "python") -> fl
     shutil.rmtree(store, ignore_errors=True)
     shutil.copytree(machine, store, ignore=lambda folder, names: STORES)
     # a first one, whose survey is kept; then what a start costs, and what more candidates do
-    spent: list[tuple[float, float]] = []
+    spent: list[tuple[float, ...]] = []
     for count in (1, 1, SINGLE + 1):
         batch = [distinct(base, 1000 * len(spent) + number) for number in range(count)]
         begin = _all_cpu_s(zygote), time.process_time()
-        verdicts = evaluate_candidates(batch, TASKS, CONFIG, store=store)
-        spent.append((_all_cpu_s(zygote) - begin[0], time.process_time() - begin[1]))
+        with patch("vegflow.evaluation.judge.measure", _TimingCost()) as timing:
+            verdicts = evaluate_candidates(batch, TASKS, CONFIG, store=store)
+        spent.append((_all_cpu_s(zygote) - begin[0], time.process_time() - begin[1], *timing.spent))
     trials = _trials(store).get(task, CONFIG.resolved.correctness_trials)
-    whole, judge = ((many - one) / SINGLE for one, many in zip(*spent[1:], strict=True))
-    parts = [_running_s(verdict, trials) for verdict in verdicts]
-    own, beside = (statistics.fmean(part) for part in zip(*parts, strict=True))
-    workers = statistics.fmean(verdict.evaluate_cpu_s + verdict.build_cpu_s for verdict in verdicts) - own
-    kind = "C" if language == "c" else "PyTorch"
+    whole, judge, beside, judge_timing, timed = ((many - one) / SINGLE for one, many in zip(*spent[1:], strict=True))
+    checked, blocks = (statistics.fmean(part) for part in zip(*(_running_s(v, trials) for v in verdicts), strict=True))
+    own, timing_s = checked + blocks, beside + judge_timing + timed - blocks
+    beyond = whole - own
     pairs = statistics.fmean(len(verdict.runtime_times_us or ()) for verdict in verdicts)
+    build = statistics.fmean(verdict.build_cpu_s for verdict in verdicts)
+    kind = "C" if language == "c" else "PyTorch"
     print(
-        f"  {kind + ', ' + verdicts[-1].status + ', ' + task:32}{whole:8.3f}{own:11.3f}{whole - own:8.3f}{pairs:8.1f}"
-        f"{beside:12.3f}{judge:8.3f}{workers:13.3f}{whole - own - beside - judge - workers:8.3f}"
+        f"  {kind + ', ' + verdicts[-1].status + ', ' + task:32}{whole:8.3f}{own:8.3f}{beyond:8.3f}{pairs:7.1f}"
+        f"{'':16}{beside:9.3f}{judge_timing:7.3f}{timed - blocks:7.3f}{'':21}{beyond - timing_s:7.3f}{build:7.3f}"
+        f"{judge - judge_timing:7.3f}"
     )
-    return whole - own
+    return beyond, beyond - timing_s
 
 
 def _running_s(verdict: Verdict, trials: int) -> tuple[float, float]:
-    """CPU seconds of a candidate's own calls, and of the reference's beside it; nothing for a failure."""
+    """CPU seconds of a candidate's own calls on what it is compared on, and in timed blocks; nothing for a failure."""
     if not verdict.correct or not verdict.runtime_times_us or not verdict.reference_times_us:
         return 0.0, 0.0
     pairs = len(verdict.runtime_times_us)
@@ -421,8 +448,7 @@ def _running_s(verdict: Verdict, trials: int) -> tuple[float, float]:
     if abs(math.log(ours / theirs)) > APART:  # as `rounds._filling`
         wanted = max(wanted / 4, CONFIG.block_ms * 1e3 / 2 / math.sqrt(ours * theirs))
     calls = max(1, min(MOST_CALLS, round(wanted)))
-    timed = (pairs + groups) * calls
-    return (timed + groups * trials) * ours / 1e6, timed * theirs / 1e6
+    return groups * trials * ours / 1e6, (pairs + groups) * calls * ours / 1e6
 
 
 def _all_cpu_s(zygote: int) -> float:
