@@ -149,8 +149,8 @@ def _train(
 def _optimizers(model: nn.Module, config: BuildConfig, steps: int) -> tuple[list[Any], list[Any]]:
     """Muon for the matrices inside the network, AdamW for embeddings and norms, and their schedules.
 
-    Muon (Jordan et al. 2024) reaches 2.8 nats per completion in 20 passes of this corpus, AdamW alone 7.2 at
-    like cost (docs/performance.md).
+    Muon reaches 2.8 nats per completion in 20 passes of this corpus, AdamW alone some four more at like cost
+    (docs/performance.md).
     """
     inner = {name for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name}
     matrices = [p for name, p in model.named_parameters() if name in inner]
