@@ -6,7 +6,8 @@ timed calls all have the same inputs and nobody looks at their outputs, its orac
 process is its own judge. It is slow, so one correct program of each task and some failures are run, and the rest of a
 batch is taken to cost as much (of duplicates every one: KernelBench judges each).
 
-`VEGFLOW_DISTINCT` distinct programs a task (20 if unset) and `VEGFLOW_SINGLE` programs for each kind of cost (20).
+`VEGFLOW_DISTINCT` distinct programs a task (20 if unset), `VEGFLOW_SINGLE` programs for each kind of cost (20), and
+`VEGFLOW_CATALOGUE` for the cost on each task of the catalogue (none; four take seven minutes).
 """
 
 import json
@@ -41,6 +42,7 @@ from vegflow.evaluation.verdict import Verdict
 CONFIG = EvaluationConfig(device="cpu")
 DISTINCT = int(os.environ.get("VEGFLOW_DISTINCT", "20"))
 SINGLE = int(os.environ.get("VEGFLOW_SINGLE", "20"))
+CATALOGUE = int(os.environ.get("VEGFLOW_CATALOGUE", "0"))
 BATCH_TASKS = ("L1/1", "L1/12", "L1/30", "L1/40", "L1/67", "L1/95")
 """A product, a broadcast, an activation, a normalisation, a convolution, a loss; 0.05 to a few milliseconds a call."""
 FIRST_TASK = "L1/31"
@@ -48,6 +50,8 @@ FIRST_TASK = "L1/31"
 STORES = ("once", "distinct", "repeats", "single")
 SAMPLES = 64
 MOST_CALLS = 32
+MOST_CPU_S = 0.05
+"""What a PyTorch program should cost at most beyond its own running."""
 REPEATS = ([56, 8], [61, 2, 1], [50, 13, 1], [54, 7, 2, 1], [54, 6, 1, 1, 1, 1], [26, 15, 6, 5, 3, 2, 2, 1, 1, 1, 1, 1])
 """How often each distinct completion comes among 64 samples of a task, where there are no results to take it from: least,
 quartiles and most of 40 groups of the default study (their mean number of distinct ones is 4.8)."""
@@ -376,6 +380,16 @@ def costs_beyond(machine: Path) -> dict[str, float]:
         "does_not_parse": ("L1/30", "return F.softsign(x", "python"),
     }
     costs = {kind: _beyond(machine, *what) for kind, what in kinds.items()}
+    if CATALOGUE:
+        of_tasks = [_beyond(machine, task, _honest(task), count=CATALOGUE) for task in TASKS]
+        for place, name in enumerate(("beyond", "without timing")):
+            column = [cost[place] for cost in of_tasks]
+            below = sum(cost <= MOST_CPU_S for cost in column)
+            print(
+                f"PyTorch, {len(TASKS)} tasks, {name}: mean {statistics.fmean(column):.3f}, median "
+                f"{statistics.median(column):.3f}, largest {max(column):.3f}; at most {MOST_CPU_S} in {below}"
+            )
+        costs["pytorch_mean_of_tasks"] = tuple(map(statistics.fmean, zip(*of_tasks, strict=True)))
     return {f"cpu_s_{kind}": all_of_it for kind, (all_of_it, _) in costs.items()} | {
         f"cpu_s_{kind}_without_timing": without for kind, (_, without) in costs.items()
     }
@@ -398,7 +412,7 @@ class _TimingCost:
         return reference.worker.clock(), time.process_time(), sum(entrant.worker.clock() for entrant in crew)
 
 
-def _beyond(machine: Path, task: str, text: str, language: str = "python") -> tuple[float, float]:
+def _beyond(machine: Path, task: str, text: str, language: str = "python", count: int = SINGLE) -> tuple[float, float]:
     """CPU seconds a candidate costs beyond its own running, with what timing it costs and without; prints them.
 
     All processes there are, for a batch of distinct programs of one task, less what a batch of one costs. Taken off is
@@ -415,14 +429,14 @@ def _beyond(machine: Path, task: str, text: str, language: str = "python") -> tu
     shutil.copytree(machine, store, ignore=lambda folder, names: STORES)
     # a first one, whose survey is kept; then what a start costs, and what more candidates do
     spent: list[tuple[float, ...]] = []
-    for count in (1, 1, SINGLE + 1):
-        batch = [distinct(base, 1000 * len(spent) + number) for number in range(count)]
+    for size in (1, 1, count + 1):
+        batch = [distinct(base, 1000 * len(spent) + number) for number in range(size)]
         begin = _all_cpu_s(zygote), time.process_time()
         with patch("vegflow.evaluation.judge.measure", _TimingCost()) as timing:
             verdicts = evaluate_candidates(batch, TASKS, CONFIG, store=store)
         spent.append((_all_cpu_s(zygote) - begin[0], time.process_time() - begin[1], *timing.spent))
     trials = _trials(store).get(task, CONFIG.resolved.correctness_trials)
-    whole, judge, beside, judge_timing, timed = ((many - one) / SINGLE for one, many in zip(*spent[1:], strict=True))
+    whole, judge, beside, judge_timing, timed = ((many - one) / count for one, many in zip(*spent[1:], strict=True))
     checked, blocks = (statistics.fmean(part) for part in zip(*(_running_s(v, trials) for v in verdicts), strict=True))
     own, timing_s = checked + blocks, beside + judge_timing + timed - blocks
     beyond = whole - own

@@ -38,7 +38,7 @@ def test_a_step_that_is_not_finite_is_refused_and_the_policy_kept(options, tiny_
 def trajectory(folder, options, tiny_llama):
     """Eight steps, each from the files of the one before; those whose record is there are done. The work of a job."""
     torch.set_num_threads(1)
-    tqdm.auto.tqdm.set_lock(threading.RLock())  # the default one is all processes', and a killed one never lets go of it
+    tqdm.auto.tqdm.set_lock(threading.RLock())  # the default one is all processes': one that is killed may keep it
     for step in range(1, 9):
         before, after = folder / str(step - 1), folder / str(step)
         if (after / "record").exists():
