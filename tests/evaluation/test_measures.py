@@ -86,6 +86,10 @@ def test_a_reference_that_errs_allows_more_but_not_anything():
         ([1.0], [math.nan], False),
         ([math.nan], [math.nan], False),
         ([0.0], [-0.0], True),
+        ([math.inf, 1.0], [math.inf, 2.0], False),
+        ([1.0, 1.0], [3.0, math.nan], False),
+        ([1j, 1.0], [1j, 1.00001], True),
+        ([1j, 1.0], [-1j, 1.0], False),
         ([], [], True),
     ],
 )
@@ -122,6 +126,18 @@ def test_the_worst_of_several_outputs_counts():
 )
 def test_kernelbench_allclose(actual, passes):
     assert kernelbench_allclose([torch.ones(3)], [actual]) == passes
+
+
+@given(st.lists(st.tuples(finite | st.just(math.inf), st.floats(-3, 3), finite | st.just(math.nan)), max_size=9))
+def test_kernelbench_allclose_is_torch_s(elements):
+    """Equal, about as far apart as may be, or anything."""
+    expected, shares, other = (
+        (torch.tensor(column) for column in zip(*elements, strict=True)) if elements else [torch.empty(0)] * 3
+    )
+    near = expected + 1e-4 * shares * (1 + expected.abs())
+    for actual in (expected, near, torch.where(shares > 2, other, near)):
+        passes = torch.allclose(expected, actual, rtol=1e-4, atol=1e-4)
+        assert kernelbench_allclose([expected], [actual]) == passes
 
 
 def test_kernelbench_allclose_is_wider_for_halves():

@@ -2,12 +2,14 @@
 
 import copy
 import functools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from tests.evaluation.catalogue_models import load
+from vegflow.evaluation.checks import Checks
 from vegflow.evaluation.comparison import Tolerance, compare
 from vegflow.evaluation.expectation import expect, pack, plain_expectation, unpack
 from vegflow.evaluation.inputs import Variant, vary
@@ -144,6 +146,26 @@ def test_numbers_that_any_precision_holds_are_no_evidence():
 def test_a_wrong_answer_is_not_called_imprecise():
     for wrong in (torch.zeros_like, lambda y: y * 1.01, lambda y: y.flip(0), lambda y: -y):
         assert judge(1, lambda m, x, wrong=wrong: wrong(m(*x)))[0] == "wrong_output"
+
+
+def test_what_is_wrong_is_still_named_by_its_precision():
+    """Of its other outputs only the marks are looked at; three items are needed for them."""
+    variants = ("given", "normal", "given")
+    model, items = items_of(REPRESENTATIVE[0], variants)
+    found = [
+        SimpleNamespace(variant=Variant(k), form=[], expectation=e) for k, (_, e) in zip(variants, items, strict=True)
+    ]
+    rounded, other = Checks(TOLERANCE), Checks(TOLERANCE)
+    for item, (inputs, _) in zip(found, items, strict=True):
+        output = with_rounded_inputs("bfloat16")(model, inputs)
+        if item is found[0]:
+            output[0, 0] += 100 * output.abs().max()  # no rounding
+        rounded.correct([output], item)
+        other.correct([torch.zeros_like(output)], item)
+    assert rounded.fault.status == "low_precision"
+    assert "bfloat16" in rounded.fault.reason
+    assert "elements out of tolerance" in rounded.fault.reason
+    assert (other.fault.status, rounded.kernelbench, other.kernelbench) == ("wrong_output", False, False)
 
 
 def test_roundings_of_known_numbers():

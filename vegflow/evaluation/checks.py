@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
-from vegflow.evaluation.comparison import Outcome, Tolerance, compare, kernelbench_allclose
+from vegflow.evaluation.comparison import Outcome, Tolerance, compare, kernelbench_allclose, reduced_precision
 from vegflow.evaluation.expectation import Expectation, plain_expectation
 from vegflow.evaluation.precision import Evidence
 from vegflow.evaluation.reference import SIGNED_KINDS, Item
@@ -43,15 +43,19 @@ class Checks:
 
     def correct(self, actual: list[torch.Tensor], item: Item) -> None:
         """Take in the outputs for one item, which have its form; see `fault`."""
-        if _own(item):
-            passes = kernelbench_allclose([target.expected for target in item.expectation], actual)
-            self.kernelbench = passes and self.kernelbench is not False
+        if _own(item) and self.kernelbench is not False:
+            self.kernelbench = kernelbench_allclose([target.expected for target in item.expectation], actual)
+        if self.fault is not None:  # that it is wrong is known
+            found = reduced_precision(item.expectation, actual, self._evidence)
+            if found and self.fault.status != "low_precision":
+                self.fault = Fault("low_precision", f"{found}; {self.fault.reason}", self.fault.max_abs_err)
+            return
         outcome = compare(item.expectation, actual, self._tolerance, self._evidence)
         if outcome.status == "low_precision":
             self.fault = Fault("low_precision", outcome.reason, outcome.largest)
-        elif outcome.status and self.fault is None:
+        elif outcome.status:
             self.fault = Fault("wrong_output", outcome.reason + _about(item), outcome.largest)
-        elif not outcome.status:
+        else:
             self.largest = max(self.largest, outcome.largest)
             self._usual = max(self._usual, outcome.error)
 
