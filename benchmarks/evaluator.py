@@ -36,7 +36,7 @@ from vegflow.evaluation.candidate import Candidate
 from vegflow.evaluation.judge import evaluate_candidates
 from vegflow.evaluation.nursery import discard_zygote, shared_zygote
 from vegflow.evaluation.reference import Reference
-from vegflow.evaluation.rounds import APART, Entrant, measure
+from vegflow.evaluation.rounds import Entrant, measure
 from vegflow.evaluation.verdict import Verdict
 
 CONFIG = EvaluationConfig(device="cpu")
@@ -400,12 +400,18 @@ class _TimingCost:
 
     def __init__(self) -> None:
         self.spent = (0.0, 0.0, 0.0)
+        self.own_s = 0.0
+        """Of candidates' own calls in it, at the time that they took in blocks that count."""
 
-    def __call__(self, reference: Reference, crew: Sequence[Entrant], *arguments: Any) -> None:
+    def __call__(self, reference: Reference, crew: Sequence[Entrant], calls: int, *arguments: Any) -> None:
         began = self._clocks(reference, crew)
-        measure(reference, crew, *arguments)
+        measure(reference, crew, calls, *arguments)
         ended = self._clocks(reference, crew)
         self.spent = tuple(s + e - b for s, b, e in zip(self.spent, began, ended, strict=True))
+        for group in (entrant.group for entrant in crew):
+            if group is not None:  # and a first block, which does not count
+                counted = len(group.runtime_us) * group.calls
+                self.own_s += (counted + calls) * statistics.fmean(group.runtime_us) / 1e6
 
     @staticmethod
     def _clocks(reference: Reference, crew: Sequence[Entrant]) -> tuple[float, float, float]:
@@ -434,10 +440,12 @@ def _beyond(machine: Path, task: str, text: str, language: str = "python", count
         begin = _all_cpu_s(zygote), time.process_time()
         with patch("vegflow.evaluation.judge.measure", _TimingCost()) as timing:
             verdicts = evaluate_candidates(batch, TASKS, CONFIG, store=store)
-        spent.append((_all_cpu_s(zygote) - begin[0], time.process_time() - begin[1], *timing.spent))
+        spent.append((_all_cpu_s(zygote) - begin[0], time.process_time() - begin[1], *timing.spent, timing.own_s))
     trials = _trials(store).get(task, CONFIG.resolved.correctness_trials)
-    whole, judge, beside, judge_timing, timed = ((many - one) / count for one, many in zip(*spent[1:], strict=True))
-    checked, blocks = (statistics.fmean(part) for part in zip(*(_running_s(v, trials) for v in verdicts), strict=True))
+    whole, judge, beside, judge_timing, timed, blocks = (
+        (many - one) / count for one, many in zip(*spent[1:], strict=True)
+    )
+    checked = statistics.fmean(_checked_s(verdict, trials) for verdict in verdicts)
     own, timing_s = checked + blocks, beside + judge_timing + timed - blocks
     beyond = whole - own
     pairs = statistics.fmean(len(verdict.runtime_times_us or ()) for verdict in verdicts)
@@ -451,18 +459,12 @@ def _beyond(machine: Path, task: str, text: str, language: str = "python", count
     return beyond, beyond - timing_s
 
 
-def _running_s(verdict: Verdict, trials: int) -> tuple[float, float]:
-    """CPU seconds of a candidate's own calls on what it is compared on, and in timed blocks; nothing for a failure."""
-    if not verdict.correct or not verdict.runtime_times_us or not verdict.reference_times_us:
-        return 0.0, 0.0
-    pairs = len(verdict.runtime_times_us)
-    groups = math.ceil(pairs / CONFIG.resolved.most_pairs)
-    ours, theirs = statistics.fmean(verdict.runtime_times_us), statistics.fmean(verdict.reference_times_us)
-    wanted = CONFIG.block_ms * 1e3 / min(ours, theirs)
-    if abs(math.log(ours / theirs)) > APART:  # as `rounds._filling`
-        wanted = max(wanted / 4, CONFIG.block_ms * 1e3 / 2 / math.sqrt(ours * theirs))
-    calls = max(1, min(MOST_CALLS, round(wanted)))
-    return groups * trials * ours / 1e6, (pairs + groups) * calls * ours / 1e6
+def _checked_s(verdict: Verdict, trials: int) -> float:
+    """CPU seconds of a candidate's own calls on what it is compared on; nothing for a failure."""
+    if not verdict.correct or not verdict.runtime_times_us:
+        return 0.0
+    groups = math.ceil(len(verdict.runtime_times_us) / CONFIG.resolved.most_pairs)
+    return groups * trials * statistics.fmean(verdict.runtime_times_us) / 1e6
 
 
 def _all_cpu_s(zygote: int) -> float:

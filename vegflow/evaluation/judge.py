@@ -25,13 +25,13 @@ from vegflow.evaluation.device import device_identity, device_uuid, resolve_devi
 from vegflow.evaluation.gpu_state import GpuState, together
 from vegflow.evaluation.languages import falls_back, trust
 from vegflow.evaluation.nursery import discard_zygote, shared_zygote
-from vegflow.evaluation.reference import Item, Reference
+from vegflow.evaluation.reference import LEAST_CALL_S, Item, Reference, own_shape
 from vegflow.evaluation.roofline import Gate
 from vegflow.evaluation.rounds import Entrant, measure
 from vegflow.evaluation.store import VerdictStore, verdict_key
 from vegflow.evaluation.timing import Group, Timing, combine, enough
 from vegflow.evaluation.verdict import Fault, Verdict
-from vegflow.evaluation.worker import Block, Worker
+from vegflow.evaluation.worker import Worker
 from vegflow.evaluation.workers import Lazily, Workers
 from vegflow.tasks.task import Task
 from vegflow.threads import one_thread
@@ -214,7 +214,7 @@ class _Run:
         Who is to be judged `alone` is. Whose verdict another job reaches is put off; who has one by then is `reached`.
         """
         crew: list[_Contestant] = []
-        most = CREW if self.device == "cpu" and reference.call_bytes <= CREWED else 1
+        most = CREW if self.device == "cpu" and _small(reference.call_bytes) else 1
         for contestant in list(waiting):
             if len(crew) >= (1 if crew and crew[0].alone else most):
                 break
@@ -308,9 +308,13 @@ class _Run:
         entrants = {c: self._entrant(reference, c, place) for place, c in enumerate(crew) if c.worker and not c.fault}
         if not entrants:
             return
-        calls = math.ceil(self.config.block_ms / 1e3 / min(seconds, reference.call_s))
-        calls = max(1, min(calls, reference.stage.changing))  # the faster of the two fills a block
         block_s = self.config.block_ms / 1e3
+        # a large call's outputs take memory that the survey's fastest call does not have to wait for
+        large = self.device == "cpu" and not _small(reference.call_bytes)
+        fastest = max(LEAST_CALL_S, min(seconds, reference.trial_s if large else reference.call_s))
+        calls = max(
+            1, min(math.ceil(block_s / fastest), reference.stage.changing)
+        )  # the faster of the two fills a block
         measure(reference, list(entrants.values()), calls, block_s, protocol, delta, self.device, self.state)
         for contestant, entrant in entrants.items():
             contestant.fault = entrant.fault
@@ -392,7 +396,7 @@ class _Run:
     def _correct(self, reference: Reference, crew: Sequence["_Contestant"]) -> float:
         """Every correctness trial of a crew; the shortest time of its calls at the task's own shape, seconds."""
         seconds = math.inf
-        for number, items in enumerate(reference.trials_by_slot()):
+        for items in reference.trials_by_slot():
             left = [
                 (place, contestant)
                 for place, contestant in enumerate(crew)
@@ -402,26 +406,28 @@ class _Run:
                 break
             for place, contestant in left:
                 with contestant.charged():
-                    block = self._tried(reference, contestant, place, items)
-                    if not number:
-                        seconds = min(seconds, block.call_s)
+                    took_s = self._tried(reference, contestant, place, items)
+                    if own_shape(items.values()):
+                        seconds = min(seconds, took_s)
         for contestant in crew:
             contestant.fault = contestant.fault or contestant.checks.fault
         return seconds
 
-    def _tried(
-        self, reference: Reference, contestant: "_Contestant", place: int, items: Mapping[int, Item]
-    ) -> Block | None:
-        """The last block of those trials that can still change the verdict. Raises Fault; see also the checks' own."""
+    def _tried(self, reference: Reference, contestant: "_Contestant", place: int, items: Mapping[int, Item]) -> float:
+        """Of those trials that can still change the verdict, one by one or together: seconds a call; infinite without any.
+
+        Raises Fault; see also the checks' own.
+        """
         worker, checks, seat = contestant.worker, contestant.checks, contestant.workers.seat(place)
         items = {slot: item for slot, item in items.items() if checks.wants(item)}
         worker.prepare({slot: item.forms for slot, item in items.items()})
-        block = None
+        took_s = math.inf
         # slots can share a place for outputs
         for slots in [list(items)] if seat is None and items else [[slot] for slot in items]:
             if seat is not None:
                 reference.stage.poison(seat, slots[0])
             block = worker.run(slots)
+            took_s = min(took_s, block.call_s / len(slots))
             for slot in slots:
                 try:
                     checks.correct(worker.read(block, slot, items[slot].output_form), items[slot])
@@ -429,7 +435,11 @@ class _Run:
                     checks.wrong(fault, items[slot])
             if reference.changed(worker, {slot: items[slot].inputs for slot in slots}):
                 raise Fault("wrong_output", "it changes its inputs")
-        return block
+        return took_s
+
+
+def _small(call_bytes: float) -> bool:
+    return call_bytes <= CREWED
 
 
 class _Contestant:

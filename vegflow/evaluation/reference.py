@@ -10,7 +10,7 @@ import math
 import random
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -38,6 +38,8 @@ TOGETHER = 4 << 20
 """Bytes of outputs of correctness trials that are called in one go."""
 SAMPLES = 4 << 20  # bytes of an item's samples and undecided positions, at most
 PATIENCE_S = 300.0
+LEAST_CALL_S = 1e-7
+"""No call is taken to be shorter."""
 CALIBRATIONS = 9
 BASES = 4
 FIRST_BASE = 1 << 20
@@ -103,6 +105,11 @@ class Item:
         return 2 * self.inputs.numel()
 
 
+def own_shape(items: Iterable[Item]) -> bool:
+    """Whether all have the task's own shape."""
+    return not any(item.variant.narrow for item in items)
+
+
 @dataclass(frozen=True)
 class Survey:
     """What was found out about a task once, whatever the seed."""
@@ -162,7 +169,7 @@ class Reference:
         self.output_form: list[Description] = probe["outputs"]
         self.work = least_work(self.task, self.form, self.output_form, probe["weights"])
         """The least that any right program does."""
-        self.call_s = max(1e-7, probe["fastest_ns"] / 1e9)
+        self.call_s = max(LEAST_CALL_S, probe["fastest_ns"] / 1e9)
         sizes = [sum(map(bytes_of, form)) for form in (self.form, self.output_form)]
         calls = min(MOST_CALLS, math.ceil(config.block_ms / 1e3 / self.call_s))
         self._library = Arena(Shape(1, sizes[0], 2 * sizes[1] + SAMPLES))
@@ -234,9 +241,13 @@ class Reference:
                 )
             worker.stop()
             worker.prepare(self.forms_by_slot())
+            self.trial_s = math.inf
+            """Of a call of the timed one's on the correctness trials of the task's own shape, seconds, at least."""
             for items in self.trials_by_slot():
                 worker.prepare({slot: item.forms for slot, item in items.items()})  # where they are not held
-                worker.run(list(items))
+                block = worker.run(list(items))
+                if own_shape(items.values()):
+                    self.trial_s = min(self.trial_s, block.call_s / len(items))
             self._settle(worker)
             self.overhead_s = min(worker.run([], cold=True).call_s for _ in range(CALIBRATIONS))
             """What a block's messages cost at least, on the clock of the calls."""
@@ -247,6 +258,12 @@ class Reference:
         """End the worker that is timed, until `renew` starts another."""
         if self.worker is not self._maker:
             self.worker.end()
+
+    @property
+    def call_bytes(self) -> float:
+        """Of a call's inputs and outputs; infinite once it has ended."""
+        shape = self.stage.shape if self.stage is not None else None
+        return shape.input_bytes + shape.output_bytes if shape is not None else math.inf
 
     @property
     def forms(self) -> list[list[Description]]:

@@ -178,8 +178,7 @@ class Lazily:
     @property
     def call_bytes(self) -> float:
         """Of a call's inputs and outputs; infinite while there is no reference."""
-        stage = self._reference.stage if self._reference is not None else None
-        return stage.shape.input_bytes + stage.shape.output_bytes if stage is not None else math.inf
+        return self._reference.call_bytes if self._reference is not None else math.inf
 
     def close(self) -> None:
         """End it; `get` starts another."""
