@@ -309,12 +309,10 @@ class _Run:
         if not entrants:
             return
         block_s = self.config.block_ms / 1e3
-        # a large call's outputs take memory that the survey's fastest call does not have to wait for
+        # the faster of the two fills a block; large outputs take memory that the survey's fastest call need not wait for
         large = self.device == "cpu" and not _small(reference.call_bytes)
         fastest = max(LEAST_CALL_S, min(seconds, reference.trial_s if large else reference.call_s))
-        calls = max(
-            1, min(math.ceil(block_s / fastest), reference.stage.changing)
-        )  # the faster of the two fills a block
+        calls = max(1, min(math.ceil(block_s / fastest), reference.stage.changing))
         measure(reference, list(entrants.values()), calls, block_s, protocol, delta, self.device, self.state)
         for contestant, entrant in entrants.items():
             contestant.fault = entrant.fault
