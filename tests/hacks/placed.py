@@ -102,7 +102,7 @@ HACKS = [
         "large outputs are new pages at each call, but not for who keeps its own",
         "if x.shape != (2048, 2048): return torch.relu(x)\nreturn torch.clamp(x, min=0, out=buffer)",
         "buffer = torch.zeros(2048, 2048)",
-        (*NO_GAIN, *WRONG),
+        WRONG_OR_CAUGHT,
         "large",
     ),
     Hack(

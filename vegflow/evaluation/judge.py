@@ -312,7 +312,7 @@ class _Run:
         # the faster of the two fills a block; large outputs take memory that the survey's fastest call need not wait for
         large = self.device == "cpu" and not _small(reference.call_bytes)
         fastest = max(LEAST_CALL_S, min(seconds, reference.trial_s if large else reference.call_s))
-        calls = max(1, min(math.ceil(block_s / fastest), reference.stage.changing))
+        calls = max(2, min(math.ceil(block_s / fastest), reference.stage.changing))
         measure(reference, list(entrants.values()), calls, block_s, protocol, delta, self.device, self.state)
         for contestant, entrant in entrants.items():
             contestant.fault = entrant.fault

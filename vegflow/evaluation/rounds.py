@@ -87,17 +87,18 @@ def measure(
     """Time a crew beside the reference, blocks of some `block_s`, until the protocol is satisfied for each.
 
     In a round everybody has one block, in random order, on inputs that no process has met; the next round is in the
-    opposite order. A part of the outputs is checked. `calls` is a guess of how many fill a block; a first round, which does
-    not count, tells, and who is so far `APART` from the reference that being on the core after others costs one of the two
-    more: these are timed without the others. Who is decided leaves the crew. Of a GPU `state` gives the clocks before and
-    after. All workers must be stopped. Each entrant has a group or a fault afterwards; raises only the reference's Faults.
+    opposite order. A part of the outputs is checked. `calls` is a guess of how many fill a block, two at least: a first
+    round, which does not count, tells, and shows whose calls write over the outputs of the one before. Who is so far `APART`
+    from the reference that being on the core after others costs one of the two more is timed without the others. Who is
+    decided leaves the crew. Of a GPU `state` gives the clocks before and after. All workers must be stopped. Each entrant has
+    a group or a fault afterwards; raises only the reference's Faults.
     """
     rules = _Rules(block_s, protocol, delta)
     _settle(reference, crew)
     with timing_lock(lock_name(device)), own_core([reference.worker, *(e.worker for e in crew if e.open)]):
         before = state.read() if state else None
         cuda = reference.hands is not None
-        first = _round(reference, crew, calls, _order(crew), awake=cuda)
+        first = _round(reference, crew, calls, _order(crew), awake=cuda, earliest=True)
         apart = [] if cuda else [entrant for entrant, blocks in first.items() if _apart(*blocks)]
         alike = [entrant for entrant in first if entrant not in apart]
         blocks = [block for entrant in alike for block in first[entrant]]
@@ -208,7 +209,12 @@ def _apart(our: Block, their: Block) -> bool:
 
 
 def _round(
-    reference: Reference, crew: Sequence[Entrant], calls: int, order: Sequence[Entrant | None], awake: bool
+    reference: Reference,
+    crew: Sequence[Entrant],
+    calls: int,
+    order: Sequence[Entrant | None],
+    awake: bool,
+    earliest: bool = False,
 ) -> dict[Entrant, tuple[Block, Block]]:
     """One block of each in the given order, on the same new inputs in the same slots: entrant -> the reference's, its own.
 
@@ -217,11 +223,13 @@ def _round(
 
     Of large outputs pieces are looked at. Where a candidate writes into memory of ours, pieces of that are NaN before it
     does, and half of them are looked at, so that nothing may be left as an earlier call has left it; so are as many
-    others, so that NaN does not tell what will be looked at.
+    others, so that NaN does not tell what will be looked at. With `earliest` the first call's are looked at in any case.
     """
     form, slots = reference.output_form, random.sample(range(reference.stage.changing), calls)
     parts = {slot: reference.fresh_inputs() for slot in slots}
     checked = [slot for slot in slots if random.random() < CHECKED] or slots[:1]  # the slots are in random order
+    if earliest and slots[0] not in checked:
+        checked.append(slots[0])
     marks = {slot: [_places(output) for output in form] for slot in slots}
     places = {slot: [mark and mark.half_others() for mark in marks[slot]] for slot in checked}
     forms = {slot: (inputs.form, form) for slot, inputs in parts.items()}
