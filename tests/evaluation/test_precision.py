@@ -149,7 +149,7 @@ def test_a_wrong_answer_is_not_called_imprecise():
 
 
 def test_what_is_wrong_is_still_named_by_its_precision():
-    """Of its other outputs only the marks are looked at; three items are needed for them."""
+    """Of what comes after a wrong output only the marks are looked at."""
     variants = ("given", "normal", "given")
     model, items = items_of(REPRESENTATIVE[0], variants)
     found = [

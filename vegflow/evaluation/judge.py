@@ -214,7 +214,7 @@ class _Run:
         Who is to be judged `alone` is. Whose verdict another job reaches is put off; who has one by then is `reached`.
         """
         crew: list[_Contestant] = []
-        most = CREW if self.device == "cpu" and _small(reference.call_bytes) else 1
+        most = CREW if self.device == "cpu" and reference.call_bytes <= CREWED else 1
         for contestant in list(waiting):
             if len(crew) >= (1 if crew and crew[0].alone else most):
                 break
@@ -310,7 +310,7 @@ class _Run:
             return
         block_s = self.config.block_ms / 1e3
         # the faster of the two fills a block; large outputs take memory that the survey's fastest call need not wait for
-        large = self.device == "cpu" and not _small(reference.call_bytes)
+        large = self.device == "cpu" and reference.call_bytes > CREWED
         fastest = max(LEAST_CALL_S, min(seconds, reference.trial_s if large else reference.call_s))
         calls = max(2, min(math.ceil(block_s / fastest), reference.stage.changing))
         measure(reference, list(entrants.values()), calls, block_s, protocol, delta, self.device, self.state)
@@ -434,10 +434,6 @@ class _Run:
             if reference.changed(worker, {slot: items[slot].inputs for slot in slots}):
                 raise Fault("wrong_output", "it changes its inputs")
         return took_s
-
-
-def _small(call_bytes: float) -> bool:
-    return call_bytes <= CREWED
 
 
 class _Contestant:

@@ -1,7 +1,7 @@
 """Muon (Jordan et al. 2024) in float32: descent along the orthogonal factor of a matrix's momentum.
 
-torch's own makes that factor in bfloat16. On a CPU without instructions for it, such as most laptops', it takes 13 to 27
-times as long as in float32, and most of the training of a tiny model.
+torch's own makes that factor in bfloat16. On a CPU without instructions for it (none before AVX-512 has them) it takes 13
+to 27 times as long as in float32, and most of the training of a tiny model.
 """
 
 from collections import defaultdict
@@ -36,7 +36,10 @@ class Muon(torch.optim.Optimizer):
             for param in group["params"]:
                 if param.grad is None:
                     continue
-                momentum = self.state[param].setdefault("momentum", torch.zeros_like(param.grad))
+                state = self.state[param]
+                if not state:
+                    state["momentum"] = torch.zeros_like(param.grad)
+                momentum = state["momentum"]
                 momentum.lerp_(param.grad, 1 - MOMENTUM)
                 updates[param.shape].append((param, param.grad.lerp(momentum, MOMENTUM)))
             for shape, pairs in updates.items():
