@@ -421,11 +421,11 @@ class _TimingCost:
 def _beyond(machine: Path, task: str, text: str, language: str = "python", count: int = SINGLE) -> tuple[float, float]:
     """CPU seconds a candidate costs beyond its own running, with what timing it costs and without; prints them.
 
-    All processes there are, for a batch of distinct programs of one task, less what a batch of one costs. Taken off is
-    what a candidate's own calls took: on each input it is compared on, in the timed blocks, and in the first of each group,
-    which does not count, at the time a call that its verdict has. What the reference takes beside it is counted as ours,
-    and part of timing, as are settling, fresh inputs, and looking at what timed calls have written. `machine` as in
-    `_measure`.
+    All processes there are, from the first verdict on a program of the task, which is left out with all that starts for
+    it, to that on the last of `count` distinct ones more. Taken off is what a candidate's own calls took: on each input it
+    is compared on, in the timed blocks, and in the first of each group, which does not count, at the time a call that its
+    verdict has. What the reference takes beside it is counted as ours, and part of timing, as are settling, fresh inputs,
+    and looking at what timed calls have written. `machine` as in `_measure`.
     """
     discard_zygote("cpu")
     zygote = shared_zygote("cpu").process.pid
@@ -433,17 +433,19 @@ def _beyond(machine: Path, task: str, text: str, language: str = "python", count
     store = machine / "single"
     shutil.rmtree(store, ignore_errors=True)
     shutil.copytree(machine, store, ignore=lambda folder, names: STORES)
-    # a first one, whose survey is kept; then what a start costs, and what more candidates do
-    spent: list[tuple[float, ...]] = []
-    for size in (1, 1, count + 1):
-        batch = [distinct(base, 1000 * len(spent) + number) for number in range(size)]
-        begin = _all_cpu_s(zygote), time.process_time()
-        with patch("vegflow.evaluation.judge.measure", _TimingCost()) as timing:
-            verdicts = evaluate_candidates(batch, TASKS, CONFIG, store=store)
-        spent.append((_all_cpu_s(zygote) - begin[0], time.process_time() - begin[1], *timing.spent, timing.own_s))
+    timing = _TimingCost()
+    spent: dict[int, tuple[float, ...]] = {}
+
+    def progress(done: int, total: int, text: str) -> None:
+        if done in (1, total):
+            spent[done] = (_all_cpu_s(zygote), time.process_time(), *timing.spent, timing.own_s)
+
+    batch = [distinct(base, number) for number in range(1 + count)]
+    with patch("vegflow.evaluation.judge.measure", timing):
+        verdicts = evaluate_candidates(batch, TASKS, CONFIG, store=store, progress=progress)[1:]
     trials = _trials(store).get(task, CONFIG.resolved.correctness_trials)
     whole, judge, beside, judge_timing, timed, blocks = (
-        (many - one) / count for one, many in zip(*spent[1:], strict=True)
+        (last - first) / count for first, last in zip(spent[1], spent[1 + count], strict=True)
     )
     checked = statistics.fmean(_checked_s(verdict, trials) for verdict in verdicts)
     own, timing_s = checked + blocks, beside + judge_timing + timed - blocks

@@ -77,3 +77,50 @@ def test_a_shift_is_less_than_a_page_and_larger_than_any_gap():
     assert len(sizes) > 30
     assert min(sizes) >= heap.SMALLEST_GAP
     assert max(sizes) < heap.SMALLEST_GAP + heap.PAGE
+
+
+GATHERED = """
+import mmap, os, re
+from vegflow.evaluation import heap
+memory = mmap.mmap(-1, 8 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+memory[:] = bytes(range(256)) * (len(memory) >> 8)
+huge = lambda: sum(map(int, re.findall(r"AnonHugePages: +(\\d+)", open("/proc/self/smaps").read())))
+before = huge()
+heap.gather()
+if huge() - before < 6 << 10 and tuple(map(int, os.uname().release.split(".")[:2])) >= (6, 1):
+    raise SystemExit(f"{before} kB in huge pages before, {huge()} kB after")
+assert memory[:] == bytes(range(256)) * (len(memory) >> 8)
+"""
+
+KEPT = """
+import ctypes, resource
+from vegflow.evaluation import heap
+heap.keep()
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    blocks = [heap._libc.malloc(12 << 20) for _ in range(3)]
+    for block in blocks:
+        ctypes.memset(block, 1, 12 << 20)
+    for block in blocks:
+        heap._libc.free(block)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+counts = [faults() for _ in range(5)]
+if max(counts[1:]) > 100:
+    raise SystemExit(f"page faults of each time: {counts}")
+"""
+
+
+def program_says_nothing(source):
+    """Run it in a process of its own, with the malloc that a user's process has."""
+    settings = ("MALLOC_", "GLIBC_TUNABLES")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(settings)}
+    done = subprocess.run([sys.executable, "-c", source], env=environment, capture_output=True, text=True, timeout=60)
+    assert not done.returncode, done.stderr
+
+
+def test_memory_is_gathered_in_huge_pages_and_holds_what_it_held():
+    program_says_nothing(GATHERED)
+
+
+def test_what_the_judge_frees_stays_with_it():
+    program_says_nothing(KEPT)

@@ -5,6 +5,7 @@ import signal
 import time
 
 import pytest
+import torch
 from small_programs import task
 
 from vegflow.evaluation.arena import Shape
@@ -15,6 +16,21 @@ from vegflow.evaluation.worker import AWAKE_S
 
 pytestmark = pytest.mark.xdist_group("evaluator")
 
+DRAWN = """import torch
+
+
+class Model(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.randn(64))
+
+    def forward(self, x):
+        return self.weight
+
+
+def get_init_inputs():
+    return []
+"""
 FORM = [{"kind": "tensor", "dtype": "float32", "shape": [64]}]
 RESTLESS = task("T/8", "return arguments[0] + 1", "[torch.randn(64)]").source + (
     "\nimport threading\n\ndef spin():\n    while True: pass\n\nthreading.Thread(target=spin, daemon=True).start()\n"
@@ -62,3 +78,18 @@ def test_what_it_does_after_that_is_a_hack(worker):
     with pytest.raises(Fault, match="went on while it was stopped") as caught:
         worker.run([0])
     assert caught.value.status == "rejected_hack"
+
+
+def test_weights_are_those_that_torch_draws_after_its_seed():
+    drawer, stage = shared_zygote("cpu").spawn(60.0, None), Stage(Shape(1, 256, 256), 0, "cpu")
+    try:
+        drawer.ask("load", program=DRAWN, class_name="Model", init=None, init_seed=42)
+        drawer.map(stage)
+        drawer.stop()
+        drawer.prepare({0: (FORM, FORM)})
+        (weight,) = drawer.read(drawer.run([0]), 0, FORM)
+    finally:
+        drawer.end()
+        stage.close()
+    torch.manual_seed(42)
+    assert torch.equal(weight, torch.randn(64))

@@ -98,7 +98,7 @@ class Session:
         if reference:
             init = module.get_init_inputs()
             request["init"] = base64.b64encode(pickle.dumps(init)).decode()
-        torch.manual_seed(request["init_seed"])
+        _seed(request["init_seed"], self.device)
         try:
             self.model = build(*pickle.loads(base64.b64decode(request["init"])))
             if self.device == "cuda":
@@ -287,6 +287,14 @@ def serve(sock: socket.socket, device: str) -> None:
         except BaseException as error:
             reply = _report("run", error)
         channel.send(sock, reply)
+
+
+def _seed(seed: int, device: str) -> None:
+    """What `torch.manual_seed` does, without what it keeps for devices that are not there: a stack trace for each."""
+    if device == "cpu":
+        torch.default_generator.manual_seed(seed)
+    else:
+        torch.manual_seed(seed)
 
 
 def _place(output: Any) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 Knows glibc's malloc as the zygote's environment sets it (`ENVIRONMENT`). Which buffers a call gets, and whether the call
 before has used them and left them in the caches, is decided by what is free where, and that by all a process has lived
-through: two workers with the same program differed by up to a third for it, for as long as they lived.
+through: two workers with the same program differed by up to a third for it, for as long as they lived. What makes a fork
+and the judge's own reading cheap is here too (`gather`, `keep`).
 """
 
 import ctypes
@@ -21,7 +22,11 @@ GAPS = tuple(SMALLEST_GAP << power for power in range(8, -1, -1))
 """Bytes of the blocks that gaps in the heap are filled with: 16 MB to 64 KB."""
 STEP = 64
 PAGE = 4096
-M_TRIM_THRESHOLD = -1
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+MOST_KEPT = 256 << 20
+LARGEST_KEPT = 32 << 20
+"""Bytes: malloc takes no higher limit for a block that comes from its heap."""
+MADV_COLLAPSE = 25
 NEVER = (1 << 31) - 1
 """Bytes, as many as mallopt(3) takes."""
 
@@ -30,6 +35,7 @@ _libc.malloc.restype = _libc.sbrk.restype = ctypes.c_void_p
 _libc.malloc.argtypes = [ctypes.c_size_t]
 _libc.free.argtypes = [ctypes.c_void_p]
 _libc.sbrk.argtypes = [ctypes.c_ssize_t]
+_libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 
 
 class _Info(ctypes.Structure):
@@ -66,6 +72,31 @@ def settle() -> None:
     start = _libc.malloc(SMALLEST_GAP) + SMALLEST_GAP
     if gap := -start % HUGE_PAGE:
         _libc.malloc(gap)
+
+
+def gather() -> None:
+    """Put this process's own memory into huge pages where whole ones fit, once, as far as the kernel (6.1 on) can do that.
+
+    A fork then copies one entry for 512 pages, and the child's end removes one; of what the child writes to, it copies
+    pages of 4 KB as before.
+    """
+    with open("/proc/self/maps") as maps:
+        regions = [line.split() for line in maps]
+    for span, access, _, _, inode, *_ in regions:
+        start, end = (int(address, 16) for address in span.split("-"))
+        first = -(-start // HUGE_PAGE) * HUGE_PAGE
+        size = (end - first) // HUGE_PAGE * HUGE_PAGE
+        if access == "rw-p" and inode == "0" and size > 0:
+            _libc.madvise(first, size, MADV_COLLAPSE)
+
+
+def keep() -> None:
+    """For the judge: have freed blocks, up to `MOST_KEPT`, stay with the process, for good.
+
+    Else glibc gives those of some MB back to the kernel, and the next output that is read costs as many page faults.
+    """
+    _libc.mallopt(M_MMAP_THRESHOLD, LARGEST_KEPT)
+    _libc.mallopt(M_TRIM_THRESHOLD, MOST_KEPT)
 
 
 def _in_gaps() -> int:

@@ -3,11 +3,13 @@
 Knows Linux through ctypes and nothing of tasks; what a kernel lacks is reported layer by layer, never skipped in silence.
 """
 
+import contextlib
 import ctypes
 import os
 import platform
 import resource
 import signal
+import stat
 import struct
 import sys
 import sysconfig
@@ -161,13 +163,14 @@ def _own_ruleset(device: str) -> int:
     """
     rights = LANDLOCK_READ_FILE | LANDLOCK_READ_DIR | LANDLOCK_WRITE_FILE
     allowed = [(f"/{name}", rights) for name in os.listdir("/") if name != "proc"]
-    allowed += [(path, rights & ~LANDLOCK_WRITE_FILE) for path in PROC if os.path.exists(path)]
+    allowed += [(path, rights & ~LANDLOCK_WRITE_FILE) for path in PROC]
     allowed.append(("/proc/self", rights))
     if device == "cuda":
         allowed.append(("/proc", rights & ~LANDLOCK_WRITE_FILE))
     # a file of /proc that nobody holds may be forgotten by the kernel, and comes back as another file, without a rule
-    for path in filter(os.path.exists, PROC):
-        os.open(path, os.O_PATH | os.O_CLOEXEC)
+    for path in PROC:
+        with contextlib.suppress(FileNotFoundError):
+            os.open(path, os.O_PATH | os.O_CLOEXEC)
     return _landlock([(path, access) for path, access in allowed if os.path.exists(path)], rights)
 
 
@@ -202,7 +205,7 @@ def _landlock(allowed: Iterable[tuple[str, int]], only: int | None = None) -> in
     )
     for path, access in allowed:
         fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
-        if not os.path.isdir(path):
+        if not stat.S_ISDIR(os.fstat(fd).st_mode):
             access &= LANDLOCK_EXECUTE | LANDLOCK_READ_FILE | LANDLOCK_WRITE_FILE | LANDLOCK_IOCTL_DEV
         rule = struct.pack("=Qi", access & rights, fd)
         _check(_syscall(LANDLOCK_ADD, ctypes.c_int(ruleset), ctypes.c_int(1), rule, ctypes.c_uint32(0)), path)

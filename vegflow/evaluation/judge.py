@@ -17,6 +17,7 @@ import torch
 
 from vegflow.config.evaluation import EvaluationConfig
 from vegflow.errors import ConfigError
+from vegflow.evaluation import heap
 from vegflow.evaluation.candidate import Candidate
 from vegflow.evaluation.checks import Checks
 from vegflow.evaluation.comparison import Tolerance
@@ -127,6 +128,7 @@ class _Run:
         done: int,
         total: int,
     ) -> None:
+        heap.keep()
         self.config = config
         self.device = device
         self.identity = identity

@@ -40,6 +40,7 @@ def main(control: int, device: str, own_root: str) -> None:
     gc.collect()
     if device != "functions":
         heap.close()
+    heap.gather()
     gc.freeze()  # a collection in a child would touch, and so copy, every page that holds an object
     channel.send(sock, {"layers": layers})
     children: set[int] = set()
