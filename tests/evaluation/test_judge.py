@@ -21,6 +21,7 @@ from tests.hacks.invented import HACKS
 from vegflow.config.evaluation import EvaluationConfig
 from vegflow.errors import ConfigError
 from vegflow.evaluation import judge as room
+from vegflow.evaluation import rounds
 from vegflow.evaluation.candidate import Candidate
 from vegflow.evaluation.intervals import centre, in_balance
 from vegflow.evaluation.judge import evaluate_candidates
@@ -355,6 +356,28 @@ def test_a_report_that_ends_the_run_loses_no_verdict_of_a_crew(store):
     with pytest.raises(KeyboardInterrupt):
         judge(*several(5), store=store, progress=stop)
     assert len(kept(store)) > 2
+
+
+def test_inputs_come_to_one_who_is_woken_up_as_they_come_to_the_other(monkeypatch):
+    """The same is done before each block: what the judge has just written is in a cache."""
+    events = []
+
+    def noted(name, function):
+        def noting(*arguments, **more):
+            events.append(name(*arguments) if callable(name) else name)
+            return function(*arguments, **more)
+
+        return noting
+
+    monkeypatch.setattr(rounds, "_apart", lambda *_: True)
+    monkeypatch.setattr(rounds, "_hide", noted("hide", rounds._hide))
+    monkeypatch.setattr(rounds, "_write", noted("write", rounds._write))
+    monkeypatch.setattr(Worker, "run", noted(lambda worker, slots: "run" if slots else "wake", Worker.run))
+    (verdict,) = judge(HONEST)
+    assert verdict.correct
+    turns = events[events.index("hide") :]
+    assert len(turns) >= 4 * 2 * CONFIG.timing_trials
+    assert turns == ["hide", "wake", "write", "run"] * (len(turns) // 4)
 
 
 def test_candidates_with_large_calls_are_judged_one_by_one(crews):
