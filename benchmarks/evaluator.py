@@ -34,7 +34,6 @@ from benchmarks._programs import TASKS, candidate_of, distinct, forms_of, propor
 from vegflow.config.evaluation import EvaluationConfig
 from vegflow.evaluation.candidate import Candidate
 from vegflow.evaluation.judge import evaluate_candidates
-from vegflow.evaluation.judges import evaluate_at_once
 from vegflow.evaluation.nursery import discard_zygote, shared_zygote
 from vegflow.evaluation.reference import Reference
 from vegflow.evaluation.rounds import Entrant, measure
@@ -48,7 +47,7 @@ BATCH_TASKS = ("L1/1", "L1/12", "L1/30", "L1/40", "L1/67", "L1/95")
 """A product, a broadcast, an activation, a normalisation, a convolution, a loss; 0.05 to a few milliseconds a call."""
 FIRST_TASK = "L1/31"
 """Not one of those."""
-STORES = ("once", "distinct", "two", "repeats", "single")
+STORES = ("once", "distinct", "repeats", "single")
 SAMPLES = 64
 MOST_CALLS = 32
 MOST_CPU_S = 0.05
@@ -151,9 +150,6 @@ def _measure(machine: Path) -> dict[str, Any]:
     further_s = statistics.fmean(verdict.evaluate_wall_s for verdict in verdicts)  # the references' starts left out
     statuses = Counter(verdict.status for verdict in verdicts)
 
-    _say("the same by two judges")
-    _, by_two, _ = _judge(batch, machine, machine / "two", processes=2)
-
     _say(f"{SAMPLES} samples of each task, with repeats")
     counts, source = _repeats()
     samples = [
@@ -178,7 +174,6 @@ def _measure(machine: Path) -> dict[str, Any]:
     print(head)
     print(f"all distinct: {n} programs of {len(BATCH_TASKS)} tasks, {statuses['correct']} of them correct")
     _row("  per second, start included", n / whole.wall_s, n / peer_distinct.wall_s, ratio_distinct)
-    _row("  by two judges", n / by_two.wall_s, n / peer_distinct.wall_s, peer_distinct.wall_s / by_two.wall_s)
     _row("  per second, each further one", 1 / further_s, n / peer_distinct.wall_s, further_ratio)
     _row(
         "  CPU-seconds each, start included",
@@ -208,9 +203,7 @@ def _measure(machine: Path) -> dict[str, Any]:
         "share_correct": statuses["correct"] / n,
         "candidates_per_s": n / whole.wall_s,
         "candidates_per_s_further": 1 / further_s,
-        "candidates_per_s_two_judges": n / by_two.wall_s,
         "cpu_s_per_candidate": whole.cpu_s / n,
-        "cpu_s_per_candidate_two_judges": by_two.cpu_s / n,
         "start_s": start.wall_s,
         "start_cpu_s": start.cpu_s,
         "start_known_s": known.wall_s,
@@ -267,17 +260,17 @@ def _repeats() -> tuple[list[list[int]], str]:
 
 
 def _judge(
-    candidates: Sequence[Candidate], store: Path, copy: Path | None = None, processes: int = 1
+    candidates: Sequence[Candidate], store: Path, copy: Path | None = None
 ) -> tuple[list[Verdict], Cost, dict[str, int]]:
     """Verdicts, what they cost from no process to no process, and how many inputs a candidate of each task was tried on.
 
-    With a `copy`, the store is a new copy of `store`. So many `processes` judge.
+    With a `copy`, the store is a new copy of `store`.
     """
     discard_zygote("cpu")
     if copy is not None:
         shutil.copytree(store, copy, ignore=lambda folder, names: STORES)
     wall, cpu = time.perf_counter(), _ended_cpu_s()
-    verdicts = evaluate_at_once(candidates, TASKS, CONFIG, processes=processes, store=copy or store, progress=_progress)
+    verdicts = evaluate_candidates(candidates, TASKS, CONFIG, store=copy or store, progress=_progress)
     discard_zygote("cpu")
     cost = Cost(time.perf_counter() - wall, _ended_cpu_s() - cpu)
     trials = _trials(copy or store)
@@ -384,7 +377,6 @@ def costs_beyond(machine: Path) -> dict[str, float]:
         "c_8_mb": ("L1/30", SOFTSIGN, "c"),
         "wrong_8_mb": ("L1/30", "return x * (1 + torch.abs(x))", "python"),
         "raises": ("L1/30", "return torch.softsignn(x)", "python"),
-        "does_not_parse": ("L1/30", "return F.softsign(x", "python"),
     }
     costs = {kind: _beyond(machine, *what) for kind, what in kinds.items()}
     if CATALOGUE:

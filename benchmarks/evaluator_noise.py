@@ -58,7 +58,7 @@ FAST_CONFIG = EvaluationConfig(device="cpu")
 FULL_CONFIG = EvaluationConfig(device="cpu", protocol="full")
 FEW, MANY = 5, 100
 """Calls of a sequential mean: the paper's proxy, and KernelBench's."""
-COLUMNS = ("status", "fast", "fast_1", "speedup", "paper_speedup", "runtime_times_us", "reference_times_us")
+COLUMNS = ("status", "reason", "fast", "fast_1", "speedup", "paper_speedup", "runtime_times_us", "reference_times_us")
 
 LOAD = """
 import os, sys, torch
@@ -444,8 +444,9 @@ def _tell_flips(rows: Sequence[Record]) -> tuple[list[str], dict[str, float]]:
     lines = [f"real candidates judged twice, {len(rows)}"]
     both = [row for row in rows if row["one"]["status"] == row["other"]["status"] == "correct"]
     if len(both) < len(rows):
-        statuses = [f"{r['task']} {r['one']['status']}/{r['other']['status']}" for r in rows if r not in both]
-        lines.append(f"  not correct twice, left out: {', '.join(statuses[:10])}")
+        for row in [row for row in rows if row not in both][:10]:
+            found = [" ".join((row[side]["status"], row[side]["reason"])).strip() for side in ("one", "other")]
+            lines.append(f"  not correct twice, left out: {row['task']} {' / '.join(found)}")
     if not both:
         return lines, {}
     pairs = [(row["one"], row["other"]) for row in both]

@@ -152,7 +152,6 @@ def _add_evaluate(command: argparse.ArgumentParser) -> None:
     add("--set", metavar="KEY=VALUE", action="append", default=[], help="any other key of a study's evaluation block")
     add("--store", metavar="DIR", help="where verdicts are kept (default: in the user's cache)")
     add("--no-store", action="store_true", help="keep no verdict and judge anew")
-    add("--processes", metavar="N", type=int, default=1, help="judges of many candidates at a time (default: 1)")
     add("--output", metavar="FILE.parquet", help="write the verdicts as a table; needed for many candidates")
     add("--json", action="store_true", help="print one JSON object")
 

@@ -285,9 +285,12 @@ class Worker(Process):
         self._frozen_at = self.clock()
 
     def resume(self) -> None:
-        """Let a stopped worker go on. Raises Fault if it has been at work since it was stopped."""
+        """Let a stopped worker go on. Raises Fault if it has been at work since it was stopped.
+
+        A machine that books yet more than `AWAKE_S` late has been at fault then: the candidate is tried once more.
+        """
         if self._frozen_at is not None and self.device != "cuda" and self.clock() - self._frozen_at > AWAKE_S:
-            raise Fault("rejected_hack", "it went on while it was stopped")
+            raise Fault("rejected_hack", "it went on while it was stopped", died=True)
         self._frozen_at = None
         os.kill(self.pid, signal.SIGCONT)
 

@@ -54,7 +54,7 @@ def _run(args: argparse.Namespace) -> int:
     source = TaskSource(args.size, args.kernelbench)
     ticker = Ticker(sys.stderr)
     try:
-        outcome = judge(submissions, source, config, store, args.scaffold, ticker if batch else None, args.processes)
+        outcome = judge(submissions, source, config, store, args.scaffold, ticker if batch else None)
     finally:
         ticker.close()
     output = Path(args.output) if args.output is not None else None

@@ -24,7 +24,7 @@ from vegflow.errors import ConfigError
 from vegflow.evaluation.candidate import Candidate
 from vegflow.evaluation.device import device_identity, resolve_device
 from vegflow.evaluation.inputs import Variant
-from vegflow.evaluation.judges import evaluate_at_once
+from vegflow.evaluation.judge import evaluate_candidates
 from vegflow.evaluation.store import VerdictStore, survey_key, verdict_key
 from vegflow.evaluation.verdict import Verdict
 from vegflow.standalone.naming import NamedTask, TaskSource, find_tasks
@@ -101,7 +101,6 @@ def evaluate_many(
     kernelbench: str | None = None,
     scaffold: str | None = None,
     store: Path | None = None,
-    processes: int = 1,
     progress: Progress | None = None,
     **settings: object,
 ) -> pl.DataFrame:
@@ -109,8 +108,7 @@ def evaluate_many(
 
     A frame has the columns `task_id` and `program` or `completion`, and possibly `language` and `rollout_id`; the files
     of a folder name their task (`naming.RULE`) unless `task` says it for all. The columns are those of an `evaluations`
-    table; without a `rollout_id` to join by, the frame's own follow. So many `processes` judge: while one times a
-    program, the others compile and compare. Everything else is as in `evaluate`.
+    table; without a `rollout_id` to join by, the frame's own follow. Everything else is as in `evaluate`.
     """
     if isinstance(source, pl.DataFrame):
         with tempfile.TemporaryDirectory() as folder:
@@ -119,8 +117,7 @@ def evaluate_many(
             submissions = read_submissions(path, task and str(task))
     else:
         submissions = read_submissions(Path(source), task and str(task))
-    where = TaskSource(size, kernelbench)
-    outcome = judge(submissions, where, evaluation(settings), store, scaffold, progress, processes)
+    outcome = judge(submissions, TaskSource(size, kernelbench), evaluation(settings), store, scaffold, progress)
     return pl.DataFrame(verdict_table(outcome.judged))
 
 
@@ -147,7 +144,6 @@ def judge(
     store: Path | None = None,
     scaffold: str | None = None,
     progress: Progress | None = None,
-    processes: int = 1,
 ) -> Outcome:
     """Judge submissions, in their order."""
     named = find_tasks([submission.task for submission in submissions], source)
@@ -170,7 +166,7 @@ def judge(
             return candidate.program is not None and kept.get(key) is not None
 
         stored = {candidate: known(candidate) for candidate in dict.fromkeys(candidates)}
-        verdicts = evaluate_at_once(candidates, tasks, config, processes=processes, store=directory, progress=listen)
+        verdicts = evaluate_candidates(candidates, tasks, config, store=directory, progress=listen)
         surveys = {id_: kept.get_survey(survey_key(task, config, identity)) for id_, task in tasks.items()}
     judged = [
         Judged(
