@@ -26,7 +26,8 @@ from vegflow.evaluation.verdict import Fault
 
 AWAKE_S = 5e-3
 """CPU seconds that the kernel may still book to a worker after it was found stopped: where the machine is a virtual one that is
-busy, what others took meanwhile. They are charged to the block before (`charged`) or to the next run; more, a second time, is a hack's."""
+busy, what others took meanwhile. They are charged to the block before (`charged`) or to the next run; more, a second time, is
+a hack's."""
 STOP_S = 10.0
 MOST_THREADS = 256
 LOOKS_AT_ONCE = 3
