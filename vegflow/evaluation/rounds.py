@@ -238,7 +238,8 @@ def _round(
     for party in order:  # none is awake, with its clock at rest, from when the inputs are there
         with _charged_to(party):
             (party.worker if party else reference).prepare(forms)
-    written, same = not awake, reference.hands is None
+    same = reference.hands is None  # is done before each block
+    written = not awake
     if written:
         _write(reference, parts)
     blocks: dict[Entrant | None, Block] = {}
