@@ -28,7 +28,7 @@ from vegflow.evaluation.judge import evaluate_candidates
 from vegflow.evaluation.nursery import Zygote, discard_zygote, shared_zygote
 from vegflow.evaluation.store import verdict_key
 from vegflow.evaluation.verdict import Verdict
-from vegflow.evaluation.worker import AWAKE_S, Worker
+from vegflow.evaluation.worker import Worker
 from vegflow.evaluation.workers import Workers
 
 pytestmark = pytest.mark.xdist_group("evaluator")
@@ -618,22 +618,6 @@ def test_a_worker_lost_twice_is_its_candidates_fault(killed, spawned):
     (verdict,) = judge(SLEEPY)
     assert len(pids) == 2
     assert (verdict.status, verdict.reason) == ("out_of_memory", "killed by the kernel")
-
-
-@pytest.mark.parametrize(("times", "status"), [(1, "correct"), (2, "rejected_hack")])
-def test_work_while_stopped_can_be_the_machines_bookkeeping_once(monkeypatch, times, status):
-    measure, late = room.measure, []
-
-    def booking(reference, crew, *more):
-        if len(late) < times:
-            late.append(crew[0].worker.pid)
-            crew[0].worker._frozen_at -= 10 * AWAKE_S  # so much seems to have been booked since
-        return measure(reference, crew, *more)
-
-    monkeypatch.setattr(room, "measure", booking)
-    (verdict,) = judge(HONEST)
-    assert verdict.status == status
-    assert len(set(late)) == times
 
 
 def test_a_lost_worker_of_the_reference_is_replaced(monkeypatch):

@@ -69,7 +69,7 @@ class Fault(Exception):  # noqa: N818 - the name says it
         self.reason = reason
         self.max_abs_err = max_abs_err
         self.died = died
-        """Whether the worker was lost, or had to be given up, for what can be the machine's doing."""
+        """Whether the worker was lost, which can be the machine's doing."""
 
     def to_keep(self) -> "Fault":
         """The same without its traceback, which would keep alive what the frames hold: workers, inputs, memory files."""

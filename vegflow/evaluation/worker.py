@@ -26,8 +26,7 @@ from vegflow.evaluation.verdict import Fault
 
 AWAKE_S = 5e-3
 """CPU seconds that the kernel may still book to a worker after it was found stopped: where the machine is a virtual one that is
-busy, what others took meanwhile. They are charged to the block before (`charged`) or to the next run; more, a second time, is
-a hack's."""
+busy, what others took meanwhile. They are charged to the block before (`charged`) or to the next run; more is a hack's."""
 STOP_S = 10.0
 MOST_THREADS = 256
 LOOKS_AT_ONCE = 3
@@ -286,12 +285,9 @@ class Worker(Process):
         self._frozen_at = self.clock()
 
     def resume(self) -> None:
-        """Let a stopped worker go on. Raises Fault if it has been at work since it was stopped.
-
-        It may be the machine that books so late: the candidate is tried once more.
-        """
+        """Let a stopped worker go on. Raises Fault if it has been at work since it was stopped."""
         if self._frozen_at is not None and self.device != "cuda" and self.clock() - self._frozen_at > AWAKE_S:
-            raise Fault("rejected_hack", "it went on while it was stopped", died=True)
+            raise Fault("rejected_hack", "it went on while it was stopped")
         self._frozen_at = None
         os.kill(self.pid, signal.SIGCONT)
 
