@@ -84,6 +84,14 @@ def test_spikes_are_few_and_large_and_keep_their_signs(dtype):
     assert 1 <= (target < -2).sum() <= 8
 
 
+def test_no_two_spikes_are_equal():
+    """Else the index of a maximum would be for a program to choose."""
+    target = torch.zeros(1 << 16)
+    mixture(*(Parent.of(torch.full((1 << 16,), 1.0), "turn") for _ in range(2)), spikes=True)(target)
+    spikes = target[target > 2]
+    assert len(spikes.unique()) == len(spikes) >= 6
+
+
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("mode", MAKERS)
 def test_every_dtype_is_mixed_in_its_own_bytes(mode, dtype):

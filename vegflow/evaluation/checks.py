@@ -94,7 +94,7 @@ def _compare(expectation: Expectation, actual: Sequence[torch.Tensor], tolerance
     pairs = [(target.expected.flatten(), output.flatten()) for target, output in zip(expectation, actual, strict=True)]
     # the share is one of the elements that tell something: where nearly all are 0, zeros are no answer
     within = all((e != a).sum() <= INDICES_OFF * (e != e.long().mode().values).sum() for e, a in pairs)
-    return Outcome("", "", outcome.largest, 1.0) if within else outcome
+    return Outcome("", "", 0.0, 0.0) if within else outcome  # another index of equals is no coarser arithmetic
 
 
 def _own(item: Item) -> bool:

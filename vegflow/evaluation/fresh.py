@@ -21,7 +21,9 @@ Mode = Literal["turn", "turn rows", "rows", "rows and columns", "keep"]
 LEAST_SHARE = 0.25  # of each of the two; together they are one, so that a bound which both keep is kept
 MOST_TURNS = 1 << 20
 SPIKES = 8
-SPIKE_SHARE = 0.02  # of a tensor's sum of squares that each of them adds
+SPIKE_SHARE = 0.02  # of a tensor's sum of squares that each of them adds, at least
+SPIKE_HEIGHTS = np.linspace(1, 1.1, SPIKES, dtype=np.float32)
+"""Times that: no two are equal, or the index of a maximum would be for a program to choose."""
 LEAST_FACTOR = 0.5  # of a row, and at most 1
 
 _MODES: dict[str, Mode] = {
@@ -101,7 +103,7 @@ def mixture(one: Parent, other: Parent, spikes: bool = False) -> Mixture:
     def write(target: torch.Tensor) -> None:
         values = target.view(-1)
         torch.lerp(second, first, share, out=values)
-        _spike(values, places, height)
+        _spike(values, places, height * SPIKE_HEIGHTS)
 
     return write
 
@@ -120,11 +122,11 @@ def _scaled(one: torch.Tensor, other: torch.Tensor, share: float, both: bool) ->
     return write
 
 
-def _spike(values: torch.Tensor, places: np.ndarray, height: float) -> None:
-    """Raise the elements at `places` to `height`, their signs as they are."""
+def _spike(values: torch.Tensor, places: np.ndarray, heights: np.ndarray) -> None:
+    """Raise the elements at `places` to `heights`, their signs as they are."""
     if values.dtype in (torch.float32, torch.float64):  # a tenth of the time
         numbers = values.numpy()
-        numbers[places] = np.copysign(height, numbers[places])
+        numbers[places] = np.copysign(heights, numbers[places])
     else:
         where = torch.from_numpy(places.astype(np.int64))
-        values[where] = torch.copysign(torch.tensor(height), values[where].float()).to(values.dtype)
+        values[where] = torch.copysign(torch.from_numpy(heights), values[where].float()).to(values.dtype)
