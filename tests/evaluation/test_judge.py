@@ -117,7 +117,8 @@ def test_verdicts_keep_the_order_of_the_candidates():
     assert [v.status for v in verdicts] == expected
 
 
-def test_equal_programs_are_judged_once(spawned):
+def test_equal_programs_are_judged_once(spawned, monkeypatch):
+    monkeypatch.setattr(room, "enough", lambda *_: True)  # how many workers time a program is for noise to say
     verdicts = judge(HONEST, program("return x"), HONEST, HONEST)
     assert len(spawned) == ISOLATION + REFERENCE + 2
     assert verdicts[0] is verdicts[2] is verdicts[3]
